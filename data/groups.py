@@ -1,0 +1,49 @@
+"""Training groups: several captions of one image that share one pass through the image tower."""
+
+from itertools import pairwise
+
+import numpy as np
+
+from data.samples import Split
+
+
+def packed_groups(split: Split, captions_per_image: int, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+    """The groups of one epoch as two arrays: rows int64 [N] and bounds int64 [G + 1].
+
+    Group g is `rows[bounds[g]:bounds[g + 1]]`: at most `captions_per_image` rows of one image. Every row occurs once.
+    An image with more captions than that is divided into groups whose sizes differ by at most one, so that steps cost
+    about the same. Composition and order depend on (seed, epoch) only.
+
+    Raises ValueError if `captions_per_image` is below 1.
+    """
+    if captions_per_image < 1:
+        raise ValueError(f"train.captions_per_image is {captions_per_image}: it must be at least 1")
+    rng = np.random.default_rng([seed, epoch])
+    shuffled = rng.permutation(len(split))
+    shuffled = shuffled[np.argsort(split.row_images[shuffled], kind="stable")]  # by image, in random order within one
+    sizes = _group_sizes(np.bincount(split.row_images), captions_per_image)
+    starts = np.cumsum(sizes) - sizes
+    order = rng.permutation(len(sizes))
+    bounds = np.concatenate([[0], np.cumsum(sizes[order])])
+    # Row r of the result comes from its group's start plus its position inside the group.
+    source = np.repeat(starts[order] - bounds[:-1], sizes[order]) + np.arange(len(shuffled))
+    return shuffled[source], bounds
+
+
+def _group_sizes(captions: np.ndarray, limit: int) -> np.ndarray:
+    """int64 [G]: sizes of the groups, image after image, of images with `captions` [I] captions each."""
+    parts = -(-captions // limit)
+    owner = np.repeat(np.arange(len(captions)), parts)
+    position = np.arange(len(owner)) - np.repeat(np.cumsum(parts) - parts, parts)
+    quotient, remainder = np.divmod(captions, parts)
+    sizes: np.ndarray = quotient[owner] + (position < remainder[owner])
+    return sizes
+
+
+def training_groups(split: Split, captions_per_image: int, seed: int, epoch: int) -> list[np.ndarray]:
+    """The groups of one epoch, each an int64 array of at most `captions_per_image` caption rows of ONE image.
+
+    Every caption occurs exactly once; the same (seed, epoch) gives the same list. See `packed_groups`.
+    """
+    rows, bounds = packed_groups(split, captions_per_image, seed, epoch)
+    return [rows[start:stop] for start, stop in pairwise(bounds)]

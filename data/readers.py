@@ -1,0 +1,208 @@
+"""Readers: annotation files -> Split. Personality-Captions JSON, COCO captions JSON, Karpathy JSON."""
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from data.samples import Row, Split
+
+PathLike = str | os.PathLike[str]
+
+
+def read_split(
+    name: str,
+    *,
+    format: str,
+    annotations: PathLike,
+    image_dir: PathLike,
+    styles: PathLike | None = None,
+    image_suffix: str = ".jpg",
+    default_style: str = "Factual",
+) -> Split:
+    """Reads one split.
+
+    `format` is a key of `FORMATS`. `styles` is a text file with one style name a line; without it the style list is
+    the names in the data, sorted. `image_suffix` completes the `image_hash` of Personality-Captions; `default_style`
+    is the style of the formats that know none. `name` also selects the records of a Karpathy file, where `restval`
+    counts as train.
+
+    A style that differs from a listed one only in case gets the listed name; one that is not in the list stays and is
+    reported by the doctor, as are missing and broken images. Raises ValueError, with file, record, key and remedy, for
+    a file that cannot be read, broken JSON, a record of another form, and an empty split.
+    """
+    if format not in FORMATS:
+        raise ValueError(f"data.format is {format!r}: choose one of {', '.join(FORMATS)}")
+    if not Path(image_dir).is_dir():
+        raise ValueError(f"{image_dir}: the image folder does not exist: set data.image_dir")
+    source = _Source(str(annotations), name, image_suffix, default_style)
+    rows = list(FORMATS[format](_read_json(source.file), source))
+    listed = tuple(sorted({row.style for row in rows})) if styles is None else read_styles(styles)
+    canonical = canonical_style(listed)
+    if format in _STYLELESS and canonical(default_style) not in listed:
+        raise ValueError(f"{styles}: data.default_style {default_style!r} is not in this list: choose one that is")
+    folder = str(image_dir)
+    placed = (row._replace(image=os.path.join(folder, row.image), style=canonical(row.style)) for row in rows)
+    try:
+        return Split(name, listed, placed)
+    except ValueError as error:
+        raise ValueError(f"{source.file}: {error}") from None
+
+
+def read_styles(path: PathLike) -> tuple[str, ...]:
+    """The style names of a text file, one a line, blank lines skipped, in file order.
+
+    Raises ValueError for a file that cannot be read, one without names, and a name that occurs twice.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: cannot read the style list ({_reason(error)}): set data.styles") from None
+    seen: dict[str, int] = {}
+    for number, line in enumerate(lines, start=1):
+        style = line.strip()
+        if style in seen:
+            raise ValueError(f"{path}, line {number}: {style!r} stands on line {seen[style]} already: remove one")
+        if style:
+            seen[style] = number
+    if not seen:
+        raise ValueError(f"{path}: the style list is empty: write one style name a line")
+    return tuple(seen)
+
+
+def canonical_style(styles: Sequence[str]) -> Callable[[str], str]:
+    """A function that maps a name to the style it means.
+
+    That is the style of exactly this name, else the only one that differs in case alone, else the name itself: two
+    styles that differ in case alone stay two.
+    """
+    exact = set(styles)
+    folded: dict[str, list[str]] = defaultdict(list)
+    for style in styles:
+        folded[style.casefold()].append(style)
+
+    def canonical(name: str) -> str:
+        candidates = folded.get(name.casefold(), [])
+        return candidates[0] if name not in exact and len(candidates) == 1 else name
+
+    return canonical
+
+
+class _Source(NamedTuple):
+    """What a reader needs besides the file's content."""
+
+    file: str
+    name: str
+    image_suffix: str
+    default_style: str
+
+
+def _personality_rows(content: Any, source: _Source) -> Iterator[Row]:
+    """Rows of a list of `{personality, image_hash, comment, additional_comments?}`."""
+    for index, record in enumerate(_expect(content, list, source.file, "a list of records")):
+        where = f"record {index}"
+        image_hash = _get(record, "image_hash", str, source.file, where)
+        style = _get(record, "personality", str, source.file, where)
+        comments = [_get(record, "comment", str, source.file, where)]
+        if "additional_comments" in record:
+            comments += _get(record, "additional_comments", list, source.file, where)
+        for comment in comments:
+            if not isinstance(comment, str):
+                raise _wrong(source.file, f"{where}, key 'additional_comments'", "a list of strings", comments[1:])
+            yield Row(image_hash + source.image_suffix, image_hash, style, comment)
+
+
+def _coco_rows(content: Any, source: _Source) -> Iterator[Row]:
+    """Rows of `{images: [{id, file_name}], annotations: [{image_id, caption}]}`."""
+    files: dict[str, str] = {}
+    for index, record in enumerate(_get(content, "images", list, source.file, "top level")):
+        where = f"images, record {index}"
+        image_id = str(_get(record, "id", (int, str), source.file, where))
+        files[image_id] = _get(record, "file_name", str, source.file, where)
+    for index, record in enumerate(_get(content, "annotations", list, source.file, "top level")):
+        where = f"annotations, record {index}"
+        image_id = str(_get(record, "image_id", (int, str), source.file, where))
+        caption = _get(record, "caption", str, source.file, where)
+        if image_id not in files:
+            raise ValueError(f"{source.file}: {where}, key 'image_id': {image_id} is not among 'images': add it there")
+        yield Row(files[image_id], image_id, source.default_style, caption)
+
+
+def _karpathy_rows(content: Any, source: _Source) -> Iterator[Row]:
+    """Rows of `{images: [{filename, filepath?, cocoid?, split, sentences: [{raw}]}]}` that belong to the split.
+
+    The image id is `cocoid` where there is one, as in COCO's own files, else the file name without its suffix.
+    """
+    splits: set[str] = set()
+    found = False
+    for index, record in enumerate(_get(content, "images", list, source.file, "top level")):
+        where = f"images, record {index}"
+        split = _get(record, "split", str, source.file, where)
+        splits.add(split)
+        if source.name != ("train" if split == "restval" else split):
+            continue
+        found = True
+        filename = _get(record, "filename", str, source.file, where)
+        if "filepath" in record:
+            filename = os.path.join(_get(record, "filepath", str, source.file, where), filename)
+        image_id = str(record.get("cocoid", Path(filename).stem))
+        for number, sentence in enumerate(_get(record, "sentences", list, source.file, where)):
+            caption = _get(sentence, "raw", str, source.file, f"{where}, sentence {number}")
+            yield Row(filename, image_id, source.default_style, caption)
+    if not found:
+        raise ValueError(
+            f"{source.file}: no image of split {source.name!r} (the file has {', '.join(sorted(splits)) or 'none'}): "
+            "ask for one of these"
+        )
+
+
+# The rendered demo set is written in Personality-Captions form.
+FORMATS: dict[str, Callable[[Any, _Source], Iterator[Row]]] = {
+    "personality": _personality_rows,
+    "coco": _coco_rows,
+    "karpathy": _karpathy_rows,
+    "demo": _personality_rows,
+}
+_STYLELESS = ("coco", "karpathy")
+
+
+def _read_json(file: str) -> Any:
+    try:
+        with open(file, encoding="utf-8-sig") as stream:
+            return json.load(stream)
+    except FileNotFoundError:
+        raise ValueError(f"{file}: no such annotation file: set data.train, data.val or data.test") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"{file}: broken JSON, line {error.lineno} column {error.colno} ({error.msg}): repair it"
+        ) from None
+    except (OSError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"{file}: cannot read the annotations ({_reason(error)}): check the file") from None
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
+def _expect(value: Any, kind: type | tuple[type, ...], file: str, form: str, where: str = "top level") -> Any:
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise _wrong(file, where, form, value)
+    return value
+
+
+def _get(record: Any, key: str, kind: type | tuple[type, ...], file: str, where: str) -> Any:
+    """`record[key]`, checked to be of `kind`."""
+    _expect(record, dict, file, "an object", where)
+    if key not in record:
+        raise ValueError(f"{file}: {where}: key {key!r} is missing (it has {', '.join(map(repr, record))}): add it")
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    form = " or ".join({str: "a string", int: "an integer", list: "a list"}[item] for item in kinds)
+    return _expect(record[key], kind, file, form, f"{where}, key {key!r}")
+
+
+def _wrong(file: str, where: str, form: str, value: Any) -> ValueError:
+    text = json.dumps(value, ensure_ascii=False)
+    shown = text if len(text) <= 60 else text[:57] + "..."
+    return ValueError(f"{file}: {where}: expected {form}, found {shown}: correct the file or data.format")
