@@ -1,0 +1,1 @@
+"""Vision-language models, one package an architecture."""

@@ -1,0 +1,173 @@
+"""OFA's encoder: image patches and prompt tokens in one sequence, patches first.
+
+Shapes: B images, M prompts (several may look at the same image), P patches, L prompt tokens, S = P + L, H heads, D width.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers.utils import ModelOutput
+
+from models.ofa.attention import (
+    RelativePositionTable,
+    image_bucket_count,
+    image_buckets,
+    padding_bias,
+    position_bias,
+    token_buckets,
+)
+from models.ofa.configuration import OFAConfig
+from models.ofa.layers import OFAEncoderLayer
+from models.ofa.resnet import OUT_CHANNELS, STRIDE, ResNet
+
+TEXT, IMAGE = 0, 1  # rows of the type embedding
+
+
+@dataclass
+class OFAEncoderOutput(ModelOutput):
+    """What the decoder needs of the source.
+
+    Attributes:
+        last_hidden_state: [M, S, D].
+        padding_mask: [M, S] bool, True where nothing may be attended to.
+        position_embedding: [M, S, D] normed positions; every row is the same (a view, not a copy).
+    """
+
+    last_hidden_state: Tensor | None = None
+    padding_mask: Tensor | None = None
+    position_embedding: Tensor | None = None
+
+
+class OFAEncoder(nn.Module):
+    def __init__(self, config: OFAConfig, embed_tokens: nn.Embedding):
+        super().__init__()
+        width, heads = config.d_model, config.encoder_attention_heads
+        self.config = config
+        self.heads = heads
+        self.gradient_checkpointing = False
+        self.pos_scaling = (width / heads * config.attn_scale_factor) ** -0.5
+        self.embed_scale = width**0.5 if config.scale_embedding else 1.0
+        self.dropout = nn.Dropout(config.dropout)
+        self.layernorm_embedding = nn.LayerNorm(width)
+        self.embed_tokens = embed_tokens
+        self.type_embedding = nn.Embedding(2, width)
+        self.embed_images = ResNet(config.resnet_type, config.resnet_drop_path_rate)
+        self.image_proj = nn.Linear(OUT_CHANNELS, width)
+        self.patch_layernorm_embedding = nn.LayerNorm(width)
+        self.embed_positions = nn.Embedding(config.max_position_embeddings + 2, width)
+        self.embed_image_positions = nn.Embedding(config.image_bucket_size**2 + 1, width)
+        self.pos_ln = nn.LayerNorm(width)
+        self.image_pos_ln = nn.LayerNorm(width)
+        self.pos_q_linear = nn.Linear(width, width)
+        self.pos_k_linear = nn.Linear(width, width)
+        rates = torch.linspace(0, config.encoder_drop_path_rate, config.encoder_layers, device="cpu").tolist()
+        self.layers = nn.ModuleList(OFAEncoderLayer(config, rate) for rate in rates)
+        self.layer_norm = nn.LayerNorm(width)
+        tables = 1 if config.share_attn_bias else config.encoder_layers
+        self.token_rel_pos_table_list = nn.ModuleList(
+            RelativePositionTable(2 * config.token_bucket_size - 1, heads) for _ in range(tables)
+        )
+        self.image_rel_pos_table_list = nn.ModuleList(
+            RelativePositionTable(image_bucket_count(config.image_bucket_size), heads) for _ in range(tables)
+        )
+        self.register_buffer("image_rp_bucket", image_buckets(config.image_bucket_size))
+        self.register_buffer("token_rp_bucket", token_buckets(config.token_bucket_size))
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        patch_images: Tensor | None = None,
+        patch_masks: Tensor | None = None,
+        image_index: Tensor | None = None,
+        **_: object,
+    ) -> OFAEncoderOutput:
+        """Encode prompts, each with its image.
+
+        Args:
+            input_ids: [M, L] int64, padded with `pad_token_id`.
+            patch_images: [B, 3, height, width] pixels, or None for prompts without images.
+            patch_masks: [B] bool, False for an image that is missing: its patches are then not attended to.
+            image_index: [M] int64, the row of `patch_images` of each prompt; None when M == B, one each.
+        """
+        padding = input_ids.eq(self.config.pad_token_id)
+        text_positions = self.embed_positions.weight[: input_ids.shape[1]][None]
+        x = self.embed_text(input_ids, text_positions)
+        positions = self.pos_ln(text_positions)
+        grid: Tensor | None = None
+        if patch_images is not None:
+            patches, image_positions, grid = self.embed_patches(patch_images)
+            missing = torch.zeros(patches.shape[:2], dtype=torch.bool, device=x.device)
+            if patch_masks is not None:
+                missing = missing | ~patch_masks.view(-1, 1)
+            if image_index is not None:
+                patches, missing = patches[image_index], missing[image_index]
+            x = torch.cat([patches, x], dim=1)
+            padding = torch.cat([missing, padding], dim=1)
+            positions = torch.cat([self.image_pos_ln(image_positions), positions], dim=1)
+        x = x.masked_fill(padding[..., None], 0.0)
+        x = self.run_layers(x, positions, padding, grid, input_ids.shape[1])
+        return OFAEncoderOutput(
+            last_hidden_state=self.layer_norm(x),
+            padding_mask=padding,
+            position_embedding=positions.expand(x.shape[0], -1, -1),
+        )
+
+    def embed_text(self, input_ids: Tensor, positions: Tensor) -> Tensor:
+        """Prompt tokens [M, L] -> [M, L, D]."""
+        x = self.embed_scale * self.embed_tokens(input_ids)
+        if self.config.entangle_position_embedding:
+            x = x + positions
+        return self.dropout(self.layernorm_embedding(x + self.type_embedding.weight[TEXT]))
+
+    def embed_patches(self, patch_images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Pixels -> patch embeddings [B, P, D], their positions [1, P, D], and the patches' ids in the grid [P]."""
+        features = self.embed_images(patch_images)
+        height, width = features.shape[-2:]
+        side = self.config.image_bucket_size
+        if max(height, width) > side:
+            raise ValueError(
+                f"images of {patch_images.shape[-2]}x{patch_images.shape[-1]} pixels have {height}x{width} patches, but "
+                f"this model's position table has {side} a side: use at most {side * STRIDE} pixels (patch_image_size)"
+            )
+        rows = torch.arange(height, device=features.device)
+        grid = (rows[:, None] * side + torch.arange(width, device=features.device) + 1).flatten()
+        positions = self.image_positions(grid, height, width)
+        x = self.embed_scale * self.image_proj(features.flatten(2).transpose(1, 2))
+        if self.config.entangle_position_embedding:
+            x = x + positions
+        x = self.patch_layernorm_embedding(x + self.type_embedding.weight[IMAGE])
+        return self.dropout(x), positions, grid
+
+    def image_positions(self, grid: Tensor, height: int, width: int) -> Tensor:
+        """Embeddings of the patches' places [1, P, D], stretched from the pre-training size where the config asks so."""
+        side = self.config.orig_patch_image_size // STRIDE
+        if not self.config.interpolate_position or height * width <= side * side:
+            return self.embed_image_positions(grid)[None]
+        rows = torch.arange(side, device=grid.device)
+        known = self.embed_image_positions(rows[:, None] * self.config.image_bucket_size + rows + 1)
+        known = known.permute(2, 0, 1)[None]
+        return F.interpolate(known, size=(height, width), mode="bilinear").flatten(2).transpose(1, 2)
+
+    def run_layers(self, x: Tensor, positions: Tensor, padding: Tensor, grid: Tensor | None, text: int) -> Tensor:
+        absolute = position_bias(self.pos_q_linear(positions), self.pos_k_linear(positions), self.heads, self.pos_scaling)
+        blocked = padding_bias(padding, x.dtype)
+        for index, layer in enumerate(self.layers):
+            bias = self.layer_bias(index, absolute, grid, text) + blocked
+            if self.gradient_checkpointing and self.training:
+                x = self._gradient_checkpointing_func(layer.__call__, x, bias)
+            else:
+                x = layer(x, bias)
+        return x
+
+    def layer_bias(self, index: int, absolute: Tensor, grid: Tensor | None, text: int) -> Tensor:
+        """Absolute bias [1, H, S, S] plus what layer `index` adds among the tokens and among the patches."""
+        table = 0 if self.config.share_attn_bias else index
+        bias = absolute.clone()
+        tokens = self.token_rel_pos_table_list[table](self.token_rp_bucket[:text, :text])
+        bias[..., -text:, -text:] += tokens.permute(2, 0, 1)
+        if grid is not None:
+            patches = self.image_rel_pos_table_list[table](self.image_rp_bucket[grid][:, grid])
+            bias[..., : grid.numel(), : grid.numel()] += patches.permute(2, 0, 1)
+        return bias
