@@ -41,7 +41,7 @@ def read_split(
     rows = list(FORMATS[format](_read_json(source.file), source))
     listed = tuple(sorted({row.style for row in rows})) if styles is None else read_styles(styles)
     canonical = canonical_style(listed)
-    if format in _STYLELESS and canonical(default_style) not in listed:
+    if format in _STYLELESS and styles is not None and canonical(default_style) not in listed:
         raise ValueError(f"{styles}: data.default_style {default_style!r} is not in this list: choose one that is")
     folder = str(image_dir)
     placed = (row._replace(image=os.path.join(folder, row.image), style=canonical(row.style)) for row in rows)
