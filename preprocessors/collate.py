@@ -1,0 +1,65 @@
+"""Batches in three layers, so that no work is repeated: images, prompts of an image, captions of a prompt.
+
+`B` images, `M` prompts (distinct pairs of image and style), `N` captions; `L` prompt length, `T` caption length. The
+image tower runs once an image, the encoder once a prompt and the decoder once a caption; index vectors tie the layers.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from models.ofa.tokenization import BOS, PAD
+
+
+def collate(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Join items of a preprocessor, each one image with its prompts and captions, into a batch.
+
+    An item holds `patch_image` float [3,H,W], `patch_mask` bool, `prompts` (long [L_i] with bos and eos), `captions`
+    (pairs of the prompt's row and long [T_i] with eos) and `requests` (one mapping a caption). The batch holds
+
+    - `patch_images` float [B,3,H,W], `patch_masks` bool [B] (false: the image is absent);
+    - `input_ids` long [M,L], padded; `image_index` long [M], the image of each prompt;
+    - `decoder_input_ids` and `target` long [N,T], padded: the caption after bos, and before eos;
+      `encoder_index` long [N], the prompt of each caption;
+    - `requests`, a list of N mappings, which stays on the CPU.
+
+    Raises `ValueError` when images of one batch differ in size.
+    """
+    assert items, "a loader makes no empty batch"
+    sizes = {tuple(item["patch_image"].shape) for item in items}
+    if len(sizes) > 1:
+        raise ValueError(f"images of one batch differ in shape: {sorted(sizes)}; prepare all with one patch_image_size")
+    prompts: list[Tensor] = []
+    image_index: list[int] = []
+    targets: list[Tensor] = []
+    encoder_index: list[int] = []
+    requests: list[Any] = []
+    for row, item in enumerate(items):
+        encoder_index += [len(prompts) + prompt_row for prompt_row, _ in item["captions"]]
+        targets += [target for _, target in item["captions"]]
+        requests += item["requests"]
+        image_index += [row] * len(item["prompts"])
+        prompts += item["prompts"]
+    target = pad_sequence(targets, batch_first=True, padding_value=PAD)
+    return {
+        "patch_images": torch.stack([item["patch_image"] for item in items]),
+        "patch_masks": torch.tensor([item["patch_mask"] for item in items], dtype=torch.bool),
+        "image_index": torch.tensor(image_index, dtype=torch.long),
+        "input_ids": pad_sequence(prompts, batch_first=True, padding_value=PAD),
+        "encoder_index": torch.tensor(encoder_index, dtype=torch.long),
+        "decoder_input_ids": shift_right(targets, target.shape[1]),
+        "target": target,
+        "requests": requests,
+    }
+
+
+def shift_right(targets: Sequence[Tensor], length: int) -> Tensor:
+    """What the decoder reads to write `targets` (long [T_i] with eos): bos, then all but the eos; [N, `length`]."""
+    shifted = torch.full((len(targets), length), PAD, dtype=torch.long)
+    shifted[:, 0] = BOS
+    for row, target in enumerate(targets):
+        shifted[row, 1 : len(target)] = target[:-1]
+    return shifted

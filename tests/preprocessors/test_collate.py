@@ -1,0 +1,84 @@
+"""Batches: padding, index ranges and shapes for any items, and one batch written out by hand."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from preprocessors.collate import collate
+
+
+def make_item(prompts, captions, *, size=2, mask=True):
+    return {
+        "patch_image": torch.zeros(3, size, size),
+        "patch_mask": mask,
+        "prompts": [torch.tensor([0, *prompt, 2]) for prompt in prompts],
+        "captions": [(row, torch.tensor([*caption, 2])) for row, caption in captions],
+        "requests": [{"image_id": "x", "style": str(row), "references": ()} for row, _ in captions],
+    }
+
+
+def test_two_images_by_hand():
+    first = make_item([[7, 8], [7]], [(1, [11]), (0, [12, 13]), (1, [14, 15, 16])])
+    second = make_item([[9]], [(0, [])], mask=False)
+    batch = collate([first, second])
+    assert batch["patch_images"].shape == (2, 3, 2, 2)
+    assert batch["patch_masks"].tolist() == [True, False]
+    assert batch["input_ids"].tolist() == [[0, 7, 8, 2], [0, 7, 2, 1], [0, 9, 2, 1]]
+    assert batch["image_index"].tolist() == [0, 0, 1]
+    assert batch["encoder_index"].tolist() == [1, 0, 1, 2]
+    assert batch["target"].tolist() == [[11, 2, 1, 1], [12, 13, 2, 1], [14, 15, 16, 2], [2, 1, 1, 1]]
+    assert batch["decoder_input_ids"].tolist() == [[0, 11, 1, 1], [0, 12, 13, 1], [0, 14, 15, 16], [0, 1, 1, 1]]
+    assert [request["style"] for request in batch["requests"]] == ["1", "0", "1", "0"]
+    assert list(batch) == [
+        "patch_images",
+        "patch_masks",
+        "image_index",
+        "input_ids",
+        "encoder_index",
+        "decoder_input_ids",
+        "target",
+        "requests",
+    ]
+
+
+WORDS = st.lists(st.integers(3, 99), max_size=6)
+
+
+@st.composite
+def items(draw):
+    prompts = draw(st.lists(WORDS, min_size=1, max_size=3))
+    rows = st.integers(0, len(prompts) - 1)
+    return make_item(prompts, draw(st.lists(st.tuples(rows, WORDS), min_size=1, max_size=4)), mask=draw(st.booleans()))
+
+
+@settings(max_examples=100, deadline=None)
+@given(batch_items=st.lists(items(), min_size=1, max_size=4))
+def test_any_batch(batch_items):
+    batch = collate(batch_items)
+    prompts = [prompt for item in batch_items for prompt in item["prompts"]]
+    captions = [(i, row, target) for i, item in enumerate(batch_items) for row, target in item["captions"]]
+    assert batch["input_ids"].shape == (len(prompts), max(map(len, prompts)))
+    assert (
+        batch["target"].shape == batch["decoder_input_ids"].shape == (len(captions), max(len(t) for *_, t in captions))
+    )
+    for ids, prompt in zip(batch["input_ids"], prompts, strict=True):
+        assert ids[: len(prompt)].equal(prompt)
+        assert (ids[len(prompt) :] == 1).all()
+    for n, (i, row, target) in enumerate(captions):
+        encoder_row = batch["encoder_index"][n]
+        assert batch["image_index"][encoder_row] == i
+        assert batch["input_ids"][encoder_row][batch["input_ids"][encoder_row] != 1].equal(
+            batch_items[i]["prompts"][row]
+        )
+        padding = batch["target"][n] == 1
+        assert batch["target"][n][~padding].equal(target)
+        assert (batch["decoder_input_ids"][n] == 1).equal(padding)  # both sides have the same length
+        assert batch["decoder_input_ids"][n, 0] == 0
+        assert batch["decoder_input_ids"][n, 1 : len(target)].equal(target[:-1])
+    assert len(batch["requests"]) == len(captions)
+
+
+def test_images_of_different_size_are_refused():
+    with pytest.raises(ValueError, match="patch_image_size"):
+        collate([make_item([[5]], [(0, [])]), make_item([[5]], [(0, [])], size=4)])
