@@ -1,0 +1,54 @@
+# make demo     installs, trains the small default model, evaluates it, captions sample pictures
+# make test     installs, then lint, types and tests
+# make install  makes .venv with the tested versions (EXTRAS=pyjq adds pyjq, PYTHON=python3.12 picks the interpreter)
+
+PYTHON ?= python3
+EXTRAS ?=
+PYTEST_ARGS ?=
+PYJQ := pyjq==2.6.0
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq
+CONF := train_conf.json
+
+.DELETE_ON_ERROR:
+.PHONY: help install demo test lint types clean
+help:
+	@sed -n 's/^# make/make/p' Makefile
+
+install: .venv/.installed $(EXTRAS:%=.venv/.installed-%)
+
+.venv/.installed: requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
+	  echo "Python 3.11 to 3.13 is needed, and $(PYTHON) is not one: name it, as in make install PYTHON=python3.12" >&2; \
+	  exit 1; }
+	$(PYTHON) -m venv .venv
+	@echo "installing the versions of requirements.lock into .venv: a few minutes"
+	@$(PIP) -r requirements.lock
+	@touch $@
+
+.venv/.installed-pyjq: .venv/.installed
+	@echo "building $(PYJQ): half a minute"
+	@$(PIP) $(PYJQ) || { \
+	  echo "pyjq did not build. It needs Python 3.11 or 3.12 with its headers, a C compiler, make, autoconf, automake" >&2; \
+	  echo "and libtool. Nothing else needs pyjq: make install without EXTRAS=pyjq uses the package jq." >&2; \
+	  exit 1; }
+	@touch $@
+
+demo: install
+	$(BIN)/python finetune.py --conf $(CONF) train
+	$(BIN)/python finetune.py --conf $(CONF) eval
+	$(BIN)/python finetune.py --conf $(CONF) inference --random 12
+
+lint: install
+	$(BIN)/ruff check
+
+types: install
+	$(BIN)/mypy
+
+test: lint types
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
