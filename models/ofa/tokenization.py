@@ -138,6 +138,12 @@ class OFATokenizer(PreTrainedTokenizerFast):
             raise ValueError(f"there is no <code_{k}>: this vocabulary holds {self.num_codes} codes, counted from 0")
         return f"<code_{k}>"
 
+    def code_id(self, k: int) -> int:
+        """The id of `<code_k>`; raises `ValueError` when the vocabulary has no such code."""
+        index = self._tokenizer.token_to_id(self.code_token(k))
+        assert index is not None, "every code was added to the backend"
+        return index
+
     def save_pretrained(self, save_directory: str | Path, *_: Any, **__: Any) -> tuple[str, ...]:  # type: ignore[override]
         """Write `vocab.json`, `merges.txt` and `tokenizer_config.json`; `from_pretrained` then gives the same ids."""
         root = Path(save_directory)

@@ -1,0 +1,95 @@
+"""From a picture and what is asked of it to an item that `collate` joins into a batch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, Self
+
+import torch
+from torch import Tensor
+
+from models.ofa.tokenization import BOS, EOS, OFATokenizer
+from preprocessors.images import ImageSource, ImageTransform, load_image
+from preprocessors.prompts import Prompt
+from preprocessors.targets import mentions_side, target_text
+
+MAX_TARGET_TOKENS = 256  # ModelScope's bound: a "word" of a hundred characters must not outgrow the position table
+
+
+class Request(Protocol):
+    """A caption that is asked for; `caption` is the one to learn, empty where there is none. `data.Sample` is one."""
+
+    @property
+    def image_id(self) -> str: ...
+
+    @property
+    def style(self) -> str: ...
+
+    @property
+    def caption(self) -> str: ...
+
+    @property
+    def references(self) -> Sequence[str]: ...
+
+
+@dataclass(frozen=True)
+class ItemBuilder:
+    """Builds items; holds nothing but settings and the prompts it has already encoded.
+
+    Raises `ValueError` where the vocabulary has no token for one of the styles.
+    """
+
+    tokenizer: OFATokenizer
+    prompt: Prompt
+    transform: ImageTransform
+    max_tgt_length: int  # words
+    _encoded: dict[str, Tensor] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        self.prompt.style_map.token_ids(self.tokenizer)
+
+    def with_transform(self, transform: ImageTransform) -> Self:
+        """The same builder with other image settings."""
+        return replace(self, transform=transform)
+
+    def item(
+        self, image: ImageSource | None, requests: Sequence[Request], generator: torch.Generator | None = None
+    ) -> dict[str, Any]:
+        """One picture and all captions asked of it; requests of the same prompt share one row of `prompts`.
+
+        `image` None is an absent picture: zeros, with a false mask. `generator` draws crop and flip in training.
+        Returns the mapping that `preprocessors.collate` describes.
+        """
+        rows: dict[str, int] = {}
+        captions = []
+        for request in requests:
+            row = rows.setdefault(self.prompt.text(request.style), len(rows))
+            captions.append((row, self.encode_target(request.caption)))
+        may_flip = not any(mentions_side(request.caption) for request in requests)
+        return {
+            "patch_image": self._pixels(image, generator, may_flip),
+            "patch_mask": image is not None,
+            "prompts": [self.encode_prompt(text) for text in rows],
+            "captions": captions,
+            "requests": [self._plain(request) for request in requests],
+        }
+
+    def encode_prompt(self, text: str) -> Tensor:
+        """long [L]: bos, the text, eos. Few different prompts exist, so each is encoded once."""
+        if text not in self._encoded:
+            self._encoded[text] = torch.tensor([BOS, *self.tokenizer.encode_text(text), EOS])
+        return self._encoded[text]
+
+    def encode_target(self, caption: str) -> Tensor:
+        """long [T]: the caption as OFA writes it, eos."""
+        text = target_text(caption, self.max_tgt_length)
+        return torch.tensor([*self.tokenizer.encode_text(text, max_length=MAX_TARGET_TOKENS), EOS])
+
+    def _pixels(self, image: ImageSource | None, generator: torch.Generator | None, may_flip: bool) -> Tensor:
+        if image is None:
+            return torch.zeros(3, self.transform.patch_image_size, self.transform.patch_image_size)
+        picture = load_image(image, draft_size=self.transform.max_image_size)
+        return self.transform(picture, generator, may_flip=may_flip)
+
+    def _plain(self, request: Request) -> dict[str, Any]:
+        style = self.prompt.style_map.find(request.style) or request.style
+        return {"image_id": request.image_id, "style": style, "references": list(request.references)}

@@ -1,0 +1,40 @@
+"""The instruction that carries the style to the encoder."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from preprocessors.styles import StyleMap, style_words
+
+SLOT = "{}"
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A template with one `{}` for the style.
+
+    `tokenize_style`: the style stands there as its token `<code_k>`, otherwise as its words. `unknown_style`: "error"
+    refuses a style that is not in the map, "token" writes the map's reserved token. Raises `ValueError` where the
+    template has no or several `{}`, or `unknown_style` is another word.
+    """
+
+    template: str
+    tokenize_style: bool
+    style_map: StyleMap
+    unknown_style: Literal["error", "token"]
+
+    def __post_init__(self) -> None:
+        if self.template.count(SLOT) != 1:
+            raise ValueError(f"style.prompt {self.template!r} must hold exactly one {SLOT}, the place of the style")
+        if self.unknown_style not in ("error", "token"):
+            raise ValueError(f'style.unknown_style must be "error" or "token", not {self.unknown_style!r}')
+
+    def text(self, style: str) -> str:
+        """The prompt for a style; raises `ValueError` with the closest names for an unknown one."""
+        found = self.style_map.find(style) if self.unknown_style == "token" else self.style_map.lookup(style)
+        if found is None:
+            return self.fill(self.style_map.unknown)
+        return self.fill(self.style_map.tokens[found] if self.tokenize_style else style_words(found))
+
+    def fill(self, words: str) -> str:
+        """The template with `words` in the style's place."""
+        return self.template.replace(SLOT, words)
