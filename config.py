@@ -1,31 +1,21 @@
 """Typed configuration: dataclasses read from a JSON file, `--set key=value` overrides and command-line flags.
 
-A field's default, meaning and limits stand in its declaration and nowhere else: the JSON reader, `--help` and
+A setting's default, meaning, limits and flag stand in its declaration and nowhere else: the JSON reader, `--help` and
 `finetune.py conf --schema` all read them from there. Layers override each other: file < `--set` < flag.
 Relative paths mean relative to the current working directory, as for any command. Imports the standard library only.
 """
-# ruff: noqa: RUF009  opt() is dataclasses.field() in disguise
+# ruff: noqa: RUF009  opt() declares a dataclass field
 
 import dataclasses
-import difflib
 import json
-import math
 import os
-import types
-import typing
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
-Size = Literal["tiny", "medium", "base", "large", "huge"]
+from conf.legacy import FOLDER, Size, translate
+from conf.typed import Entry, build, describe, flatten, json_or_text, keys_of, opt, read_json_object
+
 Metric = Literal["BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr", "CIDEr-D", "METEOR", "SPICE"]
-
-
-def opt(default: Any, meaning: str, **limits: float) -> Any:
-    """A configuration field. Limits: `low` and `high` are inclusive, `above` and `below` exclusive."""
-    metadata = {"meaning": meaning, **limits}
-    if isinstance(default, dict):
-        return dataclasses.field(default_factory=lambda: dict(default), metadata=metadata)
-    return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,8 +29,12 @@ class ModelConfig:
         None,
         "start from these weights: a directory, a fairseq .pt file, or a ModelScope hub id such as "
         "damo/ofa_pretrain_base_en (the one thing that may be downloaded)",
+        flag="checkpoint",
+        flat="model_name",
     )
-    revision: str | None = opt(None, "revision of a hub id, such as v1.0.2; null = the hub's default")
+    revision: str | None = opt(
+        None, "revision of a hub id, such as v1.0.2; null = the hub's default", flat="model_revision"
+    )
     config: dict[str, Any] = opt({}, "OFAConfig fields that override the preset's or describe a model without one")
     vocabulary: str | None = opt(
         None,
@@ -57,9 +51,13 @@ class ModelConfig:
 class StyleConfig:
     """How the asked style reaches the model."""
 
-    prompt: str = opt(" what does the image describe? write a {} reply.", "prompt with one {} for the style")
+    prompt: str = opt(
+        " what does the image describe? write a {} reply.", "prompt with one {} for the style", flat="prompt"
+    )
     tokenize_style: bool = opt(
-        True, "true: a style is one token <code_k> of the vocabulary; false: the prompt spells its name"
+        True,
+        "true: a style is one token <code_k> of the vocabulary; false: the prompt spells its name",
+        flat="tokenize_style",
     )
     unknown_style: Literal["error", "token"] = opt(
         "error", "a style outside the style map is an error, or becomes one token reserved for that"
@@ -74,21 +72,25 @@ class DataConfig:
     format: Literal["personality", "coco", "karpathy", "demo"] = opt(
         "personality", "annotation format; demo = a set rendered under work_dir, needing no files"
     )
-    image_dir: str | None = opt(None, "folder of the images")
-    train: str | None = opt(None, "annotation file to train on")
-    val: str | None = opt(None, "annotation file to choose the best checkpoint by")
-    test: str | None = opt(None, "annotation file for the final evaluation")
+    image_dir: str | None = opt(None, "folder of the images", flat="img_addr")
+    train: str | None = opt(None, "annotation file to train on", flat="train_json")
+    val: str | None = opt(None, "annotation file to choose the best checkpoint by", flat="val_json")
+    test: str | None = opt(None, "annotation file for the final evaluation", flat="test_json")
     styles: str | None = opt(None, "list of styles, one a line; null = the styles of the annotations")
-    image_suffix: str = opt(".jpg", 'appended to an image name to find its file; "" if names have their suffix')
+    image_suffix: str = opt(
+        ".jpg", 'appended to an image name to find its file; "" if names have their suffix', flat="file_attr"
+    )
     default_style: str = opt("Factual", "style of the captions of formats that have none")
     skip_bad: bool = opt(False, "leave out faulty records (missing images, ...) instead of refusing the data set")
-    patch_image_size: int = opt(224, "side of the square the model sees, in pixels", low=32)
-    max_image_size: int = opt(256, "side to which images are resized before the crop to patch_image_size", low=32)
+    patch_image_size: int = opt(224, "side of the square the model sees, in pixels", low=32, flag="patch_image_size")
+    max_image_size: int = opt(
+        256, "side to which images are resized before the crop to patch_image_size", low=32, flag="max_image_size"
+    )
     flip: bool = opt(False, "mirror training images half of the time")
     max_tgt_length: int = opt(30, "words of a training caption that are kept", low=1)
-    num_workers: int = opt(2, "processes that load images; 0 = load in the training process", low=0)
+    num_workers: int = opt(2, "processes that load images; 0 = load in the training process", low=0, flag="num_workers")
     cache_images: bool = opt(False, "keep decoded, resized images in memory (bytes: 3 x max_image_size^2 each)")
-    demo_images: int = opt(3000, "images of the rendered set, all splits together", low=30)
+    demo_images: int = opt(3000, "images of the rendered set, all splits together", low=1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -96,16 +98,18 @@ class TrainConfig:
     """Objective, optimizer, schedule and checkpoints."""
 
     objective: Literal["cross-entropy"] = opt("cross-entropy", "what is minimised")
-    max_epochs: int = opt(5, "passes over the training captions", low=1)
+    max_epochs: int = opt(5, "passes over the training captions", low=1, flag="max_epoches")
     max_steps: int | None = opt(None, "stop after this many optimizer steps, if sooner; null = no limit", low=1)
-    batch_size: int = opt(16, "images of one forward pass on each rank", low=1)
+    batch_size: int = opt(16, "images of one forward pass on each rank", low=1, flag="batch_size")
     captions_per_image: int = opt(1, "most captions of an image that share its forward pass", low=1)
     gradient_accumulation: int = opt(1, "forward passes of an optimizer step", low=1)
-    lr: float = opt(5e-5, "peak learning rate, reached after warm-up", above=0)
-    lr_end: float = opt(0.0, "learning rate at the end of the schedule", low=0)
-    warmup_proportion: float = opt(0.06, "share of all steps in which the rate rises from 0", low=0, below=1)
+    lr: float = opt(5e-5, "peak learning rate, reached after warm-up", above=0, flag="lr")
+    lr_end: float = opt(0.0, "learning rate at the end of the schedule", low=0, flag="lr_end")
+    warmup_proportion: float = opt(
+        0.06, "share of all steps in which the rate rises from 0", low=0, below=1, flag="warm_up"
+    )
     schedule: Literal["linear", "polynomial", "cosine"] = opt("polynomial", "how the rate falls after warm-up")
-    weight_decay: float = opt(0.01, "AdamW's decoupled decay of weight matrices", low=0, below=1)
+    weight_decay: float = opt(0.01, "AdamW's decoupled decay of weight matrices", low=0, below=1, flag="weight_decay")
     adam_betas: tuple[float, float] = opt((0.9, 0.999), "AdamW's decay rates of both moments", low=0, below=1)
     adam_eps: float = opt(1e-8, "AdamW's term against division by zero", above=0)
     clip_norm: float = opt(1.0, "gradients are scaled down to this norm; 0 = never", low=0)
@@ -118,7 +122,7 @@ class TrainConfig:
     dtype: Literal["float32", "bfloat16", "float16"] = opt(
         "bfloat16", "autocast type of matrix products, weights stay float32; float16 needs a GPU"
     )
-    freeze_resnet: bool = opt(False, "do not train the image tower")
+    freeze_resnet: bool = opt(False, "do not train the image tower", flag="freeze_resnet")
     freeze_embeddings: bool = opt(False, "do not train the token embeddings")
     gradient_checkpointing: bool = opt(False, "recompute activations in the backward pass: less memory, more time")
     checkpoint_every: Literal["epoch"] | int = opt(
@@ -139,8 +143,8 @@ class EvalConfig:
 
     split: Literal["train", "val", "test"] = opt("val", "split that `eval` captions and scores")
     batch_size: int = opt(32, "images decoded together", low=1)
-    beam_size: int = opt(5, "beams; 1 = greedy", low=1)
-    max_len_b: int = opt(16, "most tokens of a caption, the end token not counted", low=1)
+    beam_size: int = opt(5, "beams; 1 = greedy", low=1, flag="beam_size")
+    max_len_b: int = opt(16, "most tokens of a caption, the end token not counted", low=1, flag="max_len")
     min_len: int = opt(1, "fewest tokens of a caption", low=0)
     no_repeat_ngram_size: int = opt(3, "no n-gram of this length appears twice in a caption; 0 = allowed", low=0)
     length_penalty: float = opt(1.0, "scores are divided by length to this power; above 1 favours long captions")
@@ -157,8 +161,12 @@ class Config:
     """The whole configuration of a run. Immutable; `dataclasses.replace` makes variants."""
 
     task: Literal["stylish-image-captioning"] = opt("stylish-image-captioning", "the ModelScope task")
-    work_dir: str = opt("work_dir/default", "folder of the run: checkpoints, logs, predictions, metrics")
-    seed: int = opt(7, "seed of initial weights, shuffling, dropout and the rendered set", low=0, high=2**32 - 1)
+    work_dir: str = opt(
+        "work_dir/default", "folder of the run: checkpoints, logs, predictions, metrics", flag="work_dir"
+    )
+    seed: int = opt(
+        7, "seed of initial weights, shuffling, dropout and the rendered set", low=0, high=2**32 - 1, flag="seed"
+    )
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     style: StyleConfig = dataclasses.field(default_factory=StyleConfig)
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
@@ -178,6 +186,10 @@ class Config:
         names = ("format", "image_dir", "styles", "image_suffix", "default_style")
         return {"annotations": annotations, **{name: getattr(data, name) for name in names}}
 
+    def splits(self) -> list[str]:
+        """The splits that have annotations."""
+        return [name for name in ("train", "val", "test") if self.data.format == "demo" or getattr(self.data, name)]
+
     def demo_dir(self) -> str:
         """Where the rendered data set of data.format = "demo" lies."""
         return os.path.join(self.work_dir, "demo_data")
@@ -187,267 +199,11 @@ class Config:
         return json.loads(json.dumps(dataclasses.asdict(self)))
 
 
-def _fields() -> dict[str, tuple[Any, dataclasses.Field[Any]]]:
-    """Every key as (resolved type, field), dotted, in order of declaration."""
-    found: dict[str, tuple[Any, dataclasses.Field[Any]]] = {}
-
-    def visit(owner: type, prefix: str) -> None:
-        hints = typing.get_type_hints(owner)
-        for field in dataclasses.fields(owner):
-            if dataclasses.is_dataclass(hints[field.name]):
-                visit(hints[field.name], f"{field.name}.")
-            else:
-                found[prefix + field.name] = (hints[field.name], field)
-
-    visit(Config, "")
-    return found
-
-
-FIELDS = _fields()
-SECTIONS = tuple(dict.fromkeys(key.split(".")[0] for key in FIELDS if "." in key))
-DICTS = tuple(key for key, (kind, _) in FIELDS.items() if typing.get_origin(kind) is dict)
-
-FLAGS = {
-    "checkpoint": "model.checkpoint",
-    "max_epoches": "train.max_epochs",
-    "batch_size": "train.batch_size",
-    "num_workers": "data.num_workers",
-    "lr": "train.lr",
-    "lr_end": "train.lr_end",
-    "warm_up": "train.warmup_proportion",
-    "weight_decay": "train.weight_decay",
-    "patch_image_size": "data.patch_image_size",
-    "max_image_size": "data.max_image_size",
-    "beam_size": "eval.beam_size",
-    "max_len": "eval.max_len_b",
-    "freeze_resnet": "train.freeze_resnet",
-    "work_dir": "work_dir",
-    "seed": "seed",
-}
+KEYS = keys_of(Config)
+FLAGS = {key.metadata["flag"]: name for name, key in KEYS.items() if key.metadata["flag"]}
 """Command-line flag -> key."""
-
-LEGACY = {
-    "model_name": "model.checkpoint",
-    "model_revision": "model.revision",
-    "tokenize_style": "style.tokenize_style",
-    "prompt": "style.prompt",
-    "img_addr": "data.image_dir",
-    "file_attr": "data.image_suffix",
-    "train_json": "data.train",
-    "val_json": "data.val",
-    "test_json": "data.test",
-    "dataset_path": None,
-}
-"""Flat key of older configurations -> key; dataset_path is the folder of the three *_json files."""
-
-
-# --- types and limits ------------------------------------------------------------------------------------------------
-
-
-def _describe(kind: Any) -> str:
-    """A field's type in words."""
-    origin, args = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (types.UnionType, typing.Union):
-        return " or ".join(_describe(arg) for arg in args)
-    if origin is Literal:
-        return " or ".join(json.dumps(arg) for arg in args)
-    if origin is tuple:
-        return f"list of {len(args)} {_describe(args[0])}s"
-    if origin is dict:
-        return "object"
-    return {str: "string", int: "integer", float: "number", bool: "true or false", types.NoneType: "null"}[kind]
-
-
-def _matches(kind: Any, value: Any) -> bool:
-    """Whether a JSON value has a field's type; an integer is a number, but true is neither."""
-    origin, args = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (types.UnionType, typing.Union):
-        return any(_matches(arg, value) for arg in args)
-    if origin is Literal:
-        return isinstance(value, str) and value in args
-    if origin is tuple:
-        return isinstance(value, list) and len(value) == len(args) and all(map(_matches, args, value))
-    if origin is dict:
-        return isinstance(value, dict)
-    if kind is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e308
-    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
-
-
-def _limits(metadata: Mapping[str, Any]) -> str:
-    words = {"low": ">=", "above": ">", "high": "<=", "below": "<"}
-    return " and ".join(f"{sign} {metadata[name]:g}" for name, sign in words.items() if name in metadata)
-
-
-def _in_range(value: Any, metadata: Mapping[str, Any]) -> bool:
-    numbers = [number for number in (value if isinstance(value, list) else [value]) if isinstance(number, int | float)]
-    return all(
-        metadata.get("low", -math.inf) <= number <= metadata.get("high", math.inf)
-        and metadata.get("above", -math.inf) < number < metadata.get("below", math.inf)
-        for number in numbers
-    )
-
-
-def _checked(key: str, value: Any, where: str) -> Any:
-    """The value in the field's Python type. ValueError when its type or range is wrong."""
-    kind, field = FIELDS[key]
-    if not _matches(kind, value):
-        hint = ""
-        if isinstance(value, str):
-            unquoted = _json_or_text(value)
-            hint = f"; write {value} without quotes" if unquoted != value and _matches(kind, unquoted) else ""
-            words = [
-                word
-                for arg in (kind, *typing.get_args(kind))
-                if typing.get_origin(arg) is Literal
-                for word in typing.get_args(arg)
-            ]
-            close = difflib.get_close_matches(value, words, 1)
-            hint = hint or (f"; did you mean {json.dumps(close[0])}?" if close else "")
-        raise ValueError(f"{where}: {key} = {json.dumps(value)} must be {_describe(kind)}{hint}")
-    if not _in_range(value, field.metadata):
-        raise ValueError(f"{where}: {key} = {json.dumps(value)} must be {_limits(field.metadata)}")
-    if typing.get_origin(kind) is tuple:
-        return tuple(float(number) for number in value)
-    return float(value) if kind is float else value
-
-
-# --- layers: file, --set, flags --------------------------------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True)
-class _Entry:
-    value: Any
-    where: str  # the file, "--set key" or "--flag", for messages
-    layer: int  # 0 file, 1 --set, 2 flag
-    name: str  # the key as it was written
-
-
-def _json_or_text(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
-def _value_of(key: str, text: str) -> Any:
-    """Reads a command-line value: JSON, or the text itself where that is no JSON or the field wants a string."""
-    value = _json_or_text(text)
-    kind = FIELDS[key][0] if key in FIELDS else str if key in LEGACY and key != "tokenize_style" else Any
-    if kind is not Any and not _matches(kind, value) and value is not None and _matches(kind, text):
-        return text
-    return value
-
-
-def _reject_unknown(key: str, where: str) -> None:
-    """ValueError for a key that no section has, with the nearest one that exists."""
-    if key in FIELDS or key in LEGACY or any(key.startswith(f"{name}.") for name in DICTS):
-        return
-    leaf = key.rsplit(".", 1)[-1]
-    same_leaf = [name for name in FIELDS if name.rsplit(".", 1)[-1] == leaf]
-    nearest = same_leaf or difflib.get_close_matches(key, [*SECTIONS, *FIELDS, *LEGACY])[:1]
-    if not nearest:
-        leaves = difflib.get_close_matches(leaf, [name.rsplit(".", 1)[-1] for name in [*FIELDS, *LEGACY]], 1, 0.6)
-        nearest = [name for name in [*FIELDS, *LEGACY] if leaves and name.rsplit(".", 1)[-1] == leaves[0]]
-    remedy = f"did you mean {' or '.join(nearest)}?" if nearest else "`finetune.py conf --schema` lists all keys"
-    raise ValueError(f'{where}: unknown key "{key}"; {remedy}')
-
-
-def _flatten(document: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """{"train": {"lr": 1}} -> {"train.lr": 1}; free-form objects flatten too, so that layers merge them by key."""
-    flat: dict[str, Any] = {}
-    for name, value in document.items():
-        if name == "_about":
-            if not isinstance(value, str):
-                raise ValueError(f"{where}: _about = {json.dumps(value)} must be a string: it is the file's comment")
-        elif name in SECTIONS:
-            if not isinstance(value, dict):
-                raise ValueError(f'{where}: "{name}" is a section and must be an object, not {json.dumps(value)}')
-            for key, inner in value.items():
-                full = f"{name}.{key}"
-                if full in DICTS and isinstance(inner, dict):
-                    flat.update({f"{full}.{deep}": item for deep, item in inner.items()})
-                else:
-                    flat[full] = inner
-        else:
-            flat[name] = value
-    for key in flat:
-        _reject_unknown(key, where)
-    return flat
-
-
-def _hub_id(name: str) -> str:
-    """A legacy model_name as a checkpoint: a size or a bare hub name means DAMO's English OFA on the hub."""
-    if name in typing.get_args(Size) and not os.path.exists(name):
-        return f"damo/ofa_pretrain_{name}_en"
-    return f"damo/{name}" if name.startswith("ofa_") and "/" not in name and not os.path.exists(name) else name
-
-
-def _translate_legacy(entries: list[_Entry]) -> list[_Entry]:
-    """Replaces flat keys of older configurations by the sectioned ones."""
-    flat = {entry.name: entry for entry in entries if entry.name in LEGACY}
-    result = [entry for entry in entries if entry.name not in LEGACY]
-    folder = flat.pop("dataset_path", None)
-    if folder and not any(name.endswith("_json") for name in flat):
-        raise ValueError(
-            f"{folder.where}: dataset_path is the folder of train_json, val_json and test_json; give these"
-        )
-    for entry in (entry for entry in [folder, *flat.values()] if entry is not None):
-        optional = ("prompt", "model_revision")
-        if not (
-            isinstance(entry.value, str)
-            or entry.name == "tokenize_style"
-            or (entry.value is None and entry.name in optional)
-        ):
-            raise ValueError(f"{entry.where}: {entry.name} = {json.dumps(entry.value)} must be a string")
-    for name, entry in flat.items():
-        value, layer = entry.value, entry.layer
-        if name in ("prompt", "model_revision") and not value:
-            continue  # older files write "" or null for "the default"
-        if name == "model_name":
-            value = _hub_id(value)
-        elif name == "file_attr" and value and not value.startswith("."):
-            value = f".{value}"
-        elif name.endswith("_json") and folder:
-            value, layer = os.path.join(folder.value, value), max(layer, folder.layer)
-        result.append(dataclasses.replace(entry, value=value, layer=layer, name=f"{LEGACY[name]} ({name})"))
-    return result
-
-
-def _merge(entries: list[_Entry]) -> dict[str, _Entry]:
-    """The winning entry of every key. ValueError when a flat and a sectioned key of one layer disagree."""
-    merged: dict[str, _Entry] = {}
-    for entry in entries:
-        key = entry.name.split(" ")[0]
-        other = merged.get(key)
-        if other and other.layer == entry.layer and other.name != entry.name and other.value != entry.value:
-            raise ValueError(
-                f"{entry.where}: {other.name} = {json.dumps(other.value)} and {entry.name} = "
-                f"{json.dumps(entry.value)} are the same setting; keep one of them"
-            )
-        if other is None or entry.layer >= other.layer:
-            merged[key] = entry
-    start = merged.get("model.checkpoint")
-    if start and start.value is not None and start.layer > 0:
-        # A checkpoint asked for on the command line brings its own shape and vocabulary: the file's no longer apply.
-        return {key: entry for key, entry in merged.items() if entry.layer > 0 or not key.startswith("model.")}
-    return merged
-
-
-def _build(merged: Mapping[str, _Entry]) -> Config:
-    plain: dict[str, Any] = {}
-    sections: dict[str, dict[str, Any]] = {name: {} for name in SECTIONS}
-    for key, entry in merged.items():
-        owner = next((name for name in DICTS if key.startswith(f"{name}.")), None)
-        section, _, leaf = (owner or key).rpartition(".")
-        if owner:
-            sections[section].setdefault(leaf, {})[key[len(owner) + 1 :]] = entry.value
-        elif section:
-            sections[section][leaf] = _checked(key, entry.value, entry.where)
-        else:
-            plain[key] = _checked(key, entry.value, entry.where)
-    hints = typing.get_type_hints(Config)
-    return Config(**plain, **{name: hints[name](**values) for name, values in sections.items()})
+FLAT = {key.metadata["flat"]: name for name, key in KEYS.items() if key.metadata["flat"]}
+"""Flat key of older configurations -> key."""
 
 
 # --- contradictions --------------------------------------------------------------------------------------------------
@@ -462,7 +218,7 @@ DERIVED = {
 
 
 def _model_problems(model: ModelConfig) -> Iterator[str]:
-    for name in DERIVED.keys() & model.config.keys():
+    for name in sorted(DERIVED.keys() & model.config.keys()):
         yield f"model.config.{name} is set by {DERIVED[name]}; set that instead"
     if model.checkpoint is None:
         if model.preset is None and not model.config:
@@ -527,12 +283,46 @@ def problems(config: Config) -> Iterator[str]:
     yield from _train_problems(config.train, config.eval)
     style = config.style
     if style.prompt.count("{}") != 1 or style.prompt.count("{") + style.prompt.count("}") != 2:
-        yield f"style.prompt = {json.dumps(style.prompt)} must hold {{}} exactly once, in the style's place"
+        yield f"style.prompt = {json.dumps(style.prompt)} must hold {{}} once and no other brace"
     if style.unknown_style == "token" and not style.tokenize_style:
         yield 'style.unknown_style = "token" needs style.tokenize_style = true'
 
 
+# --- layers: file, --set, flags --------------------------------------------------------------------------------------
+
+
+def _merge(entries: Iterable[tuple[str, Entry]]) -> dict[str, Entry]:
+    """The winning entry of every key. ValueError when two names of one setting disagree in one layer."""
+    merged: dict[str, Entry] = {}
+    for key, entry in entries:
+        other = merged.get(key)
+        if other and other.layer == entry.layer and other.name != entry.name and other.value != entry.value:
+            raise ValueError(
+                f"{entry.where}: {other.name} = {json.dumps(other.value)} and {entry.name} = {json.dumps(entry.value)} "
+                "are the same setting; keep one of them"
+            )
+        if other is None or entry.layer >= other.layer:
+            merged[key] = entry
+    start = merged.get("model.checkpoint")
+    if start and start.value is not None and start.layer > 0:
+        # A checkpoint asked for on the command line brings its own shape and vocabulary: the file's no longer apply.
+        return {key: entry for key, entry in merged.items() if entry.layer > 0 or not key.startswith("model.")}
+    return merged
+
+
 # --- public ----------------------------------------------------------------------------------------------------------
+
+
+def _set_entries(text: str) -> list[Entry]:
+    key, equals, value = text.partition("=")
+    key = key.strip()
+    if not equals or not key:
+        raise ValueError(f"--set {text}: expected key=value, such as --set train.lr=2e-5")
+    declared = KEYS.get(FLAT.get(key, key))
+    parsed = declared.from_text(value) if declared else value if key == FOLDER else json_or_text(value)
+    section, dot, leaf = key.partition(".")
+    nested = {section: {leaf: parsed}} if dot else {key: parsed}
+    return [Entry(item, "--set", 1, name) for name, item in flatten(nested, KEYS, (*FLAT, FOLDER), "--set").items()]
 
 
 def parse_config(
@@ -542,21 +332,22 @@ def parse_config(
     flags: Mapping[str, str | None] | None = None,
     where: str = "configuration",
 ) -> Config:
-    """A checked Config from the content of a configuration file and overrides. See `load_config`."""
-    entries = [_Entry(value, where, 0, key) for key, value in _flatten(document, where).items()]
+    """A checked Config from the content of a configuration file and overrides; `where` names it in errors.
+
+    See `load_config`. A top-level "_about" is the file's comment and is dropped.
+    """
+    about = document.get("_about", "")
+    if not isinstance(about, str):
+        raise ValueError(f"{where}: _about = {json.dumps(about)} must be a string: it is the file's comment")
+    settings = {key: value for key, value in document.items() if key != "_about"}
+    entries = [Entry(item, where, 0, key) for key, item in flatten(settings, KEYS, (*FLAT, FOLDER), where).items()]
     for text in sets:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise ValueError(f"--set {text}: expected key=value, such as --set train.lr=2e-5")
-        key = key.strip()
-        section, _, leaf = key.partition(".")
-        inner = _value_of(key, value)
-        nested = {section: {leaf: inner}} if leaf and section in SECTIONS else {key: inner}
-        entries += [_Entry(item, "--set", 1, name) for name, item in _flatten(nested, "--set").items()]
+        entries += _set_entries(text)
     for name, given in (flags or {}).items():
         if given is not None:
-            entries.append(_Entry(_value_of(FLAGS[name], given), f"--{name}", 2, FLAGS[name]))
-    config = _build(_merge(_translate_legacy(entries)))
+            key = KEYS[FLAGS.get(name, name)]
+            entries.append(Entry(key.from_text(given), f"--{name}", 2, key.name))
+    config = build(Config, KEYS, _merge(translate(entries, FLAT)))
     for problem in problems(config):
         raise ValueError(f"{where}: {problem}")
     return config
@@ -567,57 +358,31 @@ def load_config(
 ) -> Config:
     """Reads and checks a JSON configuration.
 
-    sets: "key=value" overrides, dotted keys, the value JSON or else text. flags: values (text) by the names in `FLAGS`,
-    None = not given. Raises FileNotFoundError, or ValueError that names file, key, value and remedy.
+    sets: "key=value" overrides with dotted keys, the value JSON or else text; later ones win. flags: values (text) by
+    the names in `FLAGS` or by key, None = not given. Raises FileNotFoundError, or ValueError with file, key, value and
+    remedy.
     """
     where = os.fspath(path)
-    if not os.path.isfile(where):
-        raise FileNotFoundError(f"no configuration file {where}; name one with --conf")
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        keys = [key for key, _ in pairs]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise ValueError(f'{where}: key "{key}" stands twice in one object; keep one')
-        return dict(pairs)
-
-    try:
-        with open(where, encoding="utf-8-sig") as file:
-            document = json.load(file, object_pairs_hook=unique)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{where}: line {error.lineno}, column {error.colno}: not JSON: {error.msg}") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{where}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
-    if not isinstance(document, dict):
-        raise ValueError(f"{where}: a configuration is a JSON object, {{...}}")
-    return parse_config(document, sets=sets, flags=flags, where=where)
+    return parse_config(read_json_object(where), sets=sets, flags=flags, where=where)
 
 
 def schema() -> list[dict[str, Any]]:
-    """Every key as {"key", "type", "default", "limits", "meaning"}, JSON-able."""
-    rows = []
-    defaults: dict[str, Any] = Config().to_dict()
-    for key, (kind, field) in FIELDS.items():
-        section, _, leaf = key.rpartition(".")
-        default = (defaults[section] if section else defaults)[leaf]
-        rows.append(
-            {
-                "key": key,
-                "type": _describe(kind),
-                "default": default,
-                "limits": _limits(field.metadata),
-                "meaning": field.metadata["meaning"],
-            }
-        )
-    return rows
+    """Every key as {"key", "type", "default", "limits", "flag", "flat", "meaning"}, JSON-able."""
+    return [
+        {"key": name, "type": describe(key.kind), "default": key.default, "limits": key.limits}
+        | {part: key.metadata[part] for part in ("flag", "flat", "meaning")}
+        for name, key in KEYS.items()
+    ]
 
 
 def schema_text() -> str:
-    """The schema for people: a line of key, default, type and limits, and below it the meaning."""
+    """The schema for people: key, default, type and limits, other names, and below them the meaning."""
     blocks = []
     for row in schema():
         limits = f", {row['limits']}" if row["limits"] else ""
-        blocks.append(f"{row['key']} = {json.dumps(row['default'])}  ({row['type']}{limits})\n    {row['meaning']}")
-    blocks.append("\nFlat keys of older configurations, also accepted:")
-    blocks += [f"    {name} -> {key or 'folder of train_json, val_json, test_json'}" for name, key in LEGACY.items()]
+        other = f"  --{row['flag']}" if row["flag"] else ""
+        other += f"  flat: {row['flat']}" if row["flat"] else ""
+        default = json.dumps(row["default"])
+        blocks.append(f"{row['key']} = {default}  ({row['type']}{limits}){other}\n    {row['meaning']}")
+    blocks.append(f"{FOLDER}  (flat only)\n    folder of train_json, val_json, test_json and personalities.txt")
     return "\n".join(blocks)

@@ -1,0 +1,66 @@
+"""Every configuration that is shipped parses, and says what it is for."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from config import load_config
+from tests.conftest import ROOT, needs_shared
+
+FILES = [ROOT / "train_conf.json", *sorted((ROOT / "conf").glob("*.json"))]
+PUBLISHED = [path for path in FILES if path.name.startswith("personality_captions_")]
+
+
+def test_the_recipes_are_there() -> None:
+    sizes = {f"personality_captions_{size}.json" for size in ("tiny", "base", "large")}
+    assert {path.name for path in FILES} >= {"train_conf.json", "flickrstyle_small.json", *sizes}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_a_shipped_configuration_parses_and_says_command_hours_and_score(path: Path) -> None:
+    config = load_config(path)
+    about = json.loads(path.read_text())["_about"]
+    assert re.search(r"Command: python finetune\.py .*train", about)
+    assert "Hours: " in about
+    assert "Expected score: " in about
+    if path.parent.name == "conf":
+        assert f"--conf conf/{path.name} train" in about
+    assert config.work_dir.startswith("work_dir/")
+
+
+def test_no_two_recipes_share_a_folder() -> None:
+    folders = [load_config(path).work_dir for path in FILES]
+    assert len(set(folders)) == len(folders)
+
+
+def test_the_embedded_default_downloads_and_reads_nothing() -> None:
+    config = load_config(ROOT / "train_conf.json")
+    assert config.data.format == "demo"
+    assert config.model.checkpoint is None
+    assert config.model.vocabulary == "train"
+
+
+@pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.name)
+def test_published_recipes_keep_ofa_s_values(path: Path) -> None:
+    config = load_config(path)
+    train, decoding = config.train, config.eval
+    assert re.fullmatch(r"damo/ofa_pretrain_(tiny|base|large)_en", config.model.checkpoint or "")
+    assert config.model.preset is None
+    assert (train.label_smoothing, train.dropout, train.drop_path) == (0.1, 0.1, 0.1)
+    assert (train.weight_decay, train.clip_norm, train.warmup_proportion) == (0.01, 1.0, 0.06)
+    assert (train.adam_betas, train.adam_eps, train.schedule) == ((0.9, 0.999), 1e-8, "polynomial")
+    assert (decoding.beam_size, decoding.max_len_b, decoding.no_repeat_ngram_size) == (5, 16, 3)
+    assert 1e-5 <= train.lr <= 7.5e-5
+    assert train.batch_size * train.gradient_accumulation == 128
+    assert config.data.patch_image_size == (256 if "tiny" in path.name else 480)
+
+
+@needs_shared
+def test_the_photographs_of_the_small_recipe_are_where_it_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    config = load_config(ROOT / "conf" / "flickrstyle_small.json")
+    for split in config.splits():
+        arguments = config.reader_arguments(split)
+        assert all(Path(arguments[name]).exists() for name in ("annotations", "image_dir", "styles"))
