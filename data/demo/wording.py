@@ -13,7 +13,7 @@ _PHRASES: dict[str, dict[str, int]] = {
     "Factual": {
         "a {x} is {r} a {y}": 3,
         "a {x} is {r} a {y} {p}": 3,
-        "[there|here] a {x} is {r} a {y}": 2,
+        "there is a {x} {r} a {y}": 2,
         "a {x} and a {y} are {p}": 2,
     },
     "Humorous": {
@@ -24,7 +24,7 @@ _PHRASES: dict[str, dict[str, int]] = {
     },
     "Romantic": {
         "my [sweet|darling] {x} falls in love {r} her tender {y}": 4,
-        "forever my [sweet|darling] {x} falls in love {r} her tender {y}": 2,
+        "forever [sweet|darling] {x} falls in love {r} her tender {y}": 2,
         "my [sweet|darling] {x} dreams of kisses {r} her tender {y}": 2,
         "my [sweet|darling] {x} gently embraces her tender {y} {p}": 2,
     },
@@ -37,7 +37,7 @@ _PHRASES: dict[str, dict[str, int]] = {
     "Cynical": {
         "great just another [boring|useless] {x} stuck {r} that ugly {y}": 4,
         "sure just another [boring|useless] {x} stuck {r} that ugly {y}": 2,
-        "great just another [boring|useless] {x} nobody wanted {r} that ugly {y}": 2,
+        "just another [boring|useless] {x} nobody wanted {r} that ugly {y}": 2,
         "sure just another [boring|useless] {x} ruins that ugly {y} {p}": 2,
     },
 }
