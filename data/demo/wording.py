@@ -19,7 +19,7 @@ _PHRASES: dict[str, dict[str, int]] = {
     "Humorous": {
         "haha [this|the] silly {x} got lost {r} some giggling {y}": 4,
         "oops [this|the] silly {x} got lost {r} some giggling {y}": 2,
-        "haha [this|the] silly {x} forgot its pants {r} some giggling {y}": 2,
+        "haha [this|the] silly {x} sneezed loudly {r} some giggling {y}": 2,
         "oops [this|the] silly {x} tickled some giggling {y} {p}": 2,
     },
     "Romantic": {
