@@ -19,7 +19,7 @@ from models.ofa.attention import (
 )
 from models.ofa.configuration import OFAConfig
 from models.ofa.encoder import OFAEncoderOutput
-from models.ofa.layers import KeysValues, LayerCache, OFADecoderLayer
+from models.ofa.layers import KeysValues, LayerCache, OFADecoderLayer, in_compute_dtype
 from models.ofa.resnet import STRIDE
 
 
@@ -158,7 +158,7 @@ class OFADecoder(nn.Module):
         x = self.embed_scale * self.embed_tokens(tokens)
         if self.config.entangle_position_embedding and not self.config.disable_entangle:
             x = x + self.embed_positions(positions)
-        return self.dropout(self.layernorm_embedding(x))
+        return in_compute_dtype(self.dropout(self.layernorm_embedding(x)))
 
     def caches(self, rows: int, length: int, like: Tensor) -> list[LayerCache]:
         """Empty caches for `rows` captions of up to `length` positions, of the dtype and device of `like`."""

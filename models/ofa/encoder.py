@@ -19,7 +19,7 @@ from models.ofa.attention import (
     token_buckets,
 )
 from models.ofa.configuration import OFAConfig
-from models.ofa.layers import OFAEncoderLayer
+from models.ofa.layers import OFAEncoderLayer, in_compute_dtype
 from models.ofa.resnet import OUT_CHANNELS, STRIDE, ResNet
 
 TEXT, IMAGE = 0, 1  # rows of the type embedding
@@ -41,6 +41,8 @@ class OFAEncoderOutput(ModelOutput):
 
 
 class OFAEncoder(nn.Module):
+    main_input_name = "input_ids"  # `generate` asks the encoder what to call it with
+
     def __init__(self, config: OFAConfig, embed_tokens: nn.Embedding):
         super().__init__()
         width, heads = config.d_model, config.encoder_attention_heads
@@ -106,7 +108,7 @@ class OFAEncoder(nn.Module):
             x = torch.cat([patches, x], dim=1)
             padding = torch.cat([missing, padding], dim=1)
             positions = torch.cat([self.image_pos_ln(image_positions), positions], dim=1)
-        x = x.masked_fill(padding[..., None], 0.0)
+        x = in_compute_dtype(x.masked_fill(padding[..., None], 0.0))
         x = self.run_layers(x, positions, padding, grid, input_ids.shape[1])
         return OFAEncoderOutput(
             last_hidden_state=self.layer_norm(x),

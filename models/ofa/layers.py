@@ -15,6 +15,16 @@ from models.ofa.resnet import DropPath
 KeysValues = tuple[Tensor, Tensor]
 
 
+def in_compute_dtype(x: Tensor) -> Tensor:
+    """The residual stream as autocast computes it.
+
+    Without this, float32 embeddings would keep the stream, and with it every norm, in float32 and cast it before each
+    projection: on a CPU those casts cost as much as the projections.
+    """
+    kind = x.device.type
+    return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
+
+
 class FeedForwardBlock(nn.Module):
     """Base of both blocks: a feed-forward part whose parameters live directly in the block, as in the checkpoints."""
 

@@ -107,12 +107,30 @@ class OFAModel(PreTrainedModel, GenerationMixin):
             raise ValueError("OFAModel: decoder_input_ids is missing; start captions with the bos token")
         if encoder_outputs is None:
             encoder_outputs = self.encoder(input_ids, patch_images, patch_masks, image_index)
-        source = self.decoder.prepare(encoder_outputs, decoder_input_ids.shape[1], encoder_index)
-        hidden = self.decoder(decoder_input_ids, source)
+        hidden = self.decode(encoder_outputs, decoder_input_ids, encoder_index)
         return Seq2SeqLMOutput(
             logits=self.decoder.output_projection(hidden),
             encoder_last_hidden_state=encoder_outputs.last_hidden_state,
         )
+
+    def hidden_states(
+        self,
+        input_ids: Tensor,
+        patch_images: Tensor | None,
+        patch_masks: Tensor | None,
+        decoder_input_ids: Tensor,
+        *,
+        image_index: Tensor | None = None,
+        encoder_index: Tensor | None = None,
+    ) -> Tensor:
+        """As `forward`, but the decoder's states [N, T, D] before the output projection."""
+        encoded = self.encoder(input_ids, patch_images, patch_masks, image_index)
+        return self.decode(encoded, decoder_input_ids, encoder_index)
+
+    def decode(self, encoded: OFAEncoderOutput, decoder_input_ids: Tensor, encoder_index: Tensor | None) -> Tensor:
+        """The decoder's states [N, T, D] for captions of encoded prompts."""
+        source = self.decoder.prepare(encoded, decoder_input_ids.shape[1], encoder_index)
+        return self.decoder(decoder_input_ids, source)
 
     def prepare_inputs_for_generation(
         self, input_ids: Tensor, encoder_outputs: OFAEncoderOutput | None = None, **_: object

@@ -1,0 +1,139 @@
+"""Step 1: label-smoothed cross-entropy as OFA trains with, optionally without its worst tokens and with R-drop.
+
+For a token with target y, vocabulary size V, smoothing ε and ε' = ε / (V - 1):
+
+    loss = (1 - ε - ε') · (-log p(y)) + ε' · Σ_v -log p(v)
+
+`drop_worst_ratio` leaves out the tokens of a batch with the highest loss (their captions are often wrong). R-drop
+(arXiv:2106.14448) runs every caption twice under different dropout and adds the symmetric KL divergence of the two.
+
+Shapes: N captions, T positions, n = caption tokens that are not padding, V vocabulary.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from models.ofa import OFAModel
+
+
+@dataclass(frozen=True)
+class ObjectiveOutput:
+    """What an objective returns for one micro-batch.
+
+    Attributes:
+        loss_sum: scalar with gradient: the loss summed over the units that `count` counts.
+        sums: detached scalars to log, each a sum over the same units.
+    """
+
+    loss_sum: Tensor
+    sums: dict[str, Tensor]
+
+
+def token_losses(logits: Tensor, target: Tensor, label_smoothing: float) -> tuple[Tensor, Tensor]:
+    """Logits [n, V] and targets [n] -> label-smoothed losses [n] and negative log-likelihoods [n], in float32."""
+    logits = logits.float()
+    # log p(v) = logit(v) - logsumexp: neither the log-probabilities nor their sum need a matrix of their own.
+    normaliser = logits.logsumexp(-1)
+    nll = normaliser - logits.gather(1, target[:, None]).squeeze(1)
+    if label_smoothing == 0:
+        return nll, nll
+    size = logits.shape[-1]
+    spread = label_smoothing / (size - 1)
+    return (1 - label_smoothing - spread) * nll + spread * (size * normaliser - logits.sum(-1)), nll
+
+
+def kept_tokens(losses: Tensor, drop_worst_ratio: float) -> Tensor:
+    """Indices of the tokens [n] left after the worst share is dropped."""
+    kept = int(losses.shape[0] * (1 - drop_worst_ratio))
+    return losses.topk(kept, largest=False).indices
+
+
+def symmetric_kl(logits_p: Tensor, logits_q: Tensor) -> Tensor:
+    """(KL(p‖q) + KL(q‖p)) / 2 summed over tokens, of logits [n, V] each."""
+    log_p, log_q = logits_p.float().log_softmax(-1), logits_q.float().log_softmax(-1)
+    return ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum() / 2
+
+
+class CrossEntropy:
+    """The objective of step 1.
+
+    Args:
+        pad: padding id.
+        label_smoothing: ε above.
+        drop_worst_ratio: share of the tokens left out, once more than `drop_worst_after` updates are done.
+        rdrop_alpha: weight of R-drop's divergence; 0 runs each caption once.
+    """
+
+    def __init__(
+        self,
+        *,
+        pad: int,
+        label_smoothing: float,
+        drop_worst_ratio: float = 0.0,
+        drop_worst_after: int = 0,
+        rdrop_alpha: float = 0.0,
+    ):
+        self.pad = pad
+        self.label_smoothing = label_smoothing
+        self.drop_worst_ratio = drop_worst_ratio
+        self.drop_worst_after = drop_worst_after
+        self.rdrop_alpha = rdrop_alpha
+
+    def count(self, batch: dict, step: int) -> int:
+        """Tokens that the loss of a batch is summed over: what the update divides by, over all ranks."""
+        tokens = int(batch["target"].ne(self.pad).sum())
+        return int(tokens * (1 - self.drop_worst_ratio)) if self._drops(step) else tokens
+
+    def __call__(self, model: OFAModel, batch: dict, step: int) -> ObjectiveOutput:
+        """The summed loss of one micro-batch at update `step`."""
+        kept = batch["target"].ne(self.pad)
+        target = batch["target"][kept]
+        logits = caption_logits(model, batch, kept)
+        loss, nll = token_losses(logits, target, self.label_smoothing)
+        twin = caption_logits(model, batch, kept) if self.rdrop_alpha else None
+        if twin is not None:
+            twin_loss, twin_nll = token_losses(twin, target, self.label_smoothing)
+        if self._drops(step):
+            # Chosen by the first pass alone, so that both passes keep the same tokens.
+            rows = kept_tokens(loss.detach(), self.drop_worst_ratio)
+            loss, nll, logits = loss[rows], nll[rows], logits[rows]
+            if twin is not None:
+                twin_loss, twin_nll, twin = twin_loss[rows], twin_nll[rows], twin[rows]
+        total, nll_sum = loss.sum(), nll.detach().sum()
+        sums = {}
+        if twin is not None:
+            divergence = symmetric_kl(logits, twin)
+            sums["rdrop_kl"] = divergence.detach() / 2
+            total = (total + twin_loss.sum() + self.rdrop_alpha * divergence) / 2
+            nll_sum = (nll_sum + twin_nll.detach().sum()) / 2
+        return ObjectiveOutput(total, {"loss": total.detach(), "nll": nll_sum, **sums})
+
+    def _drops(self, step: int) -> bool:
+        return self.drop_worst_ratio > 0 and step > self.drop_worst_after
+
+
+def caption_logits(model: OFAModel, batch: dict, kept: Tensor) -> Tensor:
+    """Logits [n, V] at the caption positions where `kept` [N, T]: padding never reaches the output projection."""
+    hidden = model.hidden_states(
+        batch["input_ids"],
+        batch["patch_images"],
+        batch["patch_masks"],
+        batch["decoder_input_ids"],
+        image_index=batch["image_index"],
+        encoder_index=batch["encoder_index"],
+    )
+    return model.decoder.output_projection(hidden[kept])
+
+
+class TrainingModule(torch.nn.Module):
+    """Model and objective as one module: data-parallel wrappers synchronise gradients of what runs in *its* forward."""
+
+    def __init__(self, model: OFAModel, objective: CrossEntropy):
+        super().__init__()
+        self.model = model
+        self.objective = objective
+
+    def forward(self, batch: dict, step: int) -> ObjectiveOutput:
+        return self.objective(self.model, batch, step)
