@@ -105,10 +105,8 @@ class Split:
         self._group_start = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)  # [groups + 1]
         self._group_image = np.array([j for (j, _), _ in groups], dtype=np.int32)  # [groups]
         self._group_style = np.array([k for (_, k), _ in groups], dtype=np.int32)  # [groups]
-        self._image_start = np.concatenate([self._group_start[self._first_groups()], [len(self)]])  # [images + 1]
-
-    def _first_groups(self) -> np.ndarray:
-        return np.flatnonzero(np.diff(self._group_image, prepend=-1))
+        first_groups = np.flatnonzero(np.diff(self._group_image, prepend=-1))
+        self._image_start = np.concatenate([self._group_start[first_groups], [len(self)]])  # [images + 1]
 
     @classmethod
     def from_samples(cls, samples: Iterable[Sample], name: str, styles: Sequence[str]) -> Self:
