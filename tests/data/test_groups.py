@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from data import Split, training_groups
@@ -12,7 +12,6 @@ def _split(captions: list[int]) -> Split:
     return Split("train", ["Sweet"], rows)
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=12), st.integers(1, 10), st.integers(0, 99), st.integers(0, 99))
 def test_groups_partition_the_captions_by_image(captions, k, seed, epoch):
     split = _split(captions)

@@ -2,7 +2,7 @@ import pickle
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from data import Sample, Split
@@ -21,7 +21,6 @@ rows = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(st.text(st.characters(), max_size=8), max_size=20))
 def test_packed_strings_round_trip_any_unicode(strings):
     packed = PackedStrings(strings)
@@ -34,7 +33,6 @@ def test_lone_surrogates_from_json_escapes_survive():
     assert PackedStrings(["a\ud800b"])[0] == "a\ud800b"
 
 
-@settings(deadline=None)
 @given(rows)
 def test_every_row_comes_back_with_its_references(given_rows):
     split = Split("train", ["Sweet", "Cynical"], given_rows)
@@ -47,7 +45,6 @@ def test_every_row_comes_back_with_its_references(given_rows):
     assert set(split.unknown_styles) == {r.style for r in given_rows} - {"Sweet", "Cynical"}
 
 
-@settings(deadline=None)
 @given(rows)
 def test_rows_of_an_image_partition_the_split(given_rows):
     split = Split("train", ["Sweet", "Cynical", "Zen 禅"], given_rows)
@@ -58,7 +55,6 @@ def test_rows_of_an_image_partition_the_split(given_rows):
         assert (split.row_images[split.image_rows(j)] == j).all()
 
 
-@settings(deadline=None)
 @given(rows)
 def test_requests_are_the_distinct_image_style_pairs(given_rows):
     requests = Split("val", ["Sweet"], given_rows).requests()
@@ -71,7 +67,6 @@ def test_requests_are_the_distinct_image_style_pairs(given_rows):
     )
 
 
-@settings(deadline=None)
 @given(rows)
 def test_samples_and_pickles_rebuild_the_same_split(given_rows):
     split = Split("train", ["Sweet"], given_rows)
