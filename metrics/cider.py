@@ -1,0 +1,131 @@
+"""CIDEr and CIDEr-D (Vedantam et al., 2015): tf-idf weighted n-gram similarity with the references.
+
+What pycocoevalcap calls CIDEr is CIDEr-D: counts are clipped and lengths compared. So one function serves both, and the
+reward of self-critical training as well; they differ in where document frequencies come from: the evaluated references
+themselves, or a corpus (`DocumentFrequency`). Captions are tokenized strings.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from metrics.ngrams import MAX_ORDER, Ngram, count_ngrams
+
+SIGMA = 6.0  # words of length difference that the penalty forgives
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentFrequency:
+    """In how many documents (images, with all their references) of a corpus each n-gram occurs."""
+
+    documents: float
+    counts: Mapping[Ngram, float]
+
+    @classmethod
+    def of(cls, references: Iterable[Sequence[str]]) -> "DocumentFrequency":
+        """Count a corpus: the references of each image, tokenized."""
+        counts: dict[Ngram, float] = {}
+        documents = 0
+        for of_image in references:
+            documents += 1
+            for ngram in {ngram for reference in of_image for ngram in count_ngrams(reference)[1]}:
+                counts[ngram] = counts.get(ngram, 0.0) + 1.0
+        return cls(float(documents), counts)
+
+    def weights(self) -> tuple[dict[Ngram, float], float]:
+        """Inverse document frequency ln(documents / count) of each n-gram, and that of an n-gram never seen."""
+        unseen = math.log(self.documents) if self.documents else 0.0
+        return {ngram: unseen - math.log(max(1.0, count)) for ngram, count in self.counts.items()}, unseen
+
+
+class CiderReferences:
+    """The tf-idf vectors of one image's references, made once and compared with any number of candidates.
+
+    It is not changed by scoring, so threads may share it.
+    """
+
+    __slots__ = ("_hits", "_lengths", "_norms", "_unseen", "_weights")
+
+    def __init__(self, references: Sequence[str], weights: Mapping[Ngram, float], unseen: float) -> None:
+        self._weights, self._unseen = weights, unseen
+        self._lengths: list[int] = []
+        self._norms: list[list[float]] = []
+        self._hits: dict[Ngram, list[tuple[int, float]]] = {}  # n-gram -> (reference, its weight there)
+        for row, reference in enumerate(references):
+            length, counts = count_ngrams(reference)
+            squares = [0.0] * MAX_ORDER
+            for ngram, count in counts.items():
+                weight = count * weights.get(ngram, unseen)
+                squares[len(ngram) - 1] += weight * weight
+                self._hits.setdefault(ngram, []).append((row, weight))
+            self._lengths.append(max(0, length - 1))
+            self._norms.append([math.sqrt(square) for square in squares])
+
+    def score(self, candidate: str) -> float:
+        """CIDEr-D of a candidate, on pycocoevalcap's scale (0 to 10)."""
+        length, counts = count_ngrams(candidate)
+        weights, unseen, hits = self._weights, self._unseen, self._hits
+        squares = [0.0] * MAX_ORDER
+        products = [[0.0] * MAX_ORDER for _ in self._lengths]
+        for ngram, count in counts.items():
+            order = len(ngram) - 1
+            weight = count * weights.get(ngram, unseen)
+            squares[order] += weight * weight
+            for row, other in hits.get(ngram, ()):
+                products[row][order] += (weight if weight < other else other) * other
+        norms = [math.sqrt(square) for square in squares]
+        total = 0.0
+        for product, other_norms, other_length in zip(products, self._norms, self._lengths, strict=True):
+            # The original measures length in pairs of words, so that captions of no and of one word are equally long.
+            apart = max(0, length - 1) - other_length
+            similarity = sum(
+                dot / (norm * other_norm) if norm and other_norm else dot
+                for dot, norm, other_norm in zip(product, norms, other_norms, strict=True)
+            )
+            total += similarity * math.exp(-(apart**2) / (2 * SIGMA**2))
+        return 10.0 * total / MAX_ORDER / len(self._lengths)
+
+
+def cider(
+    candidates: Sequence[str], references: Sequence[Sequence[str]], frequency: DocumentFrequency | None = None
+) -> list[float]:
+    """CIDEr-D of each candidate against its references; the corpus score is the mean.
+
+    Document frequencies are those of `references` (pycocoevalcap's CIDEr), or of a corpus where `frequency` is given.
+    """
+    weights, unseen = (frequency or DocumentFrequency.of(references)).weights()
+    return [
+        CiderReferences(of_image, weights, unseen).score(candidate)
+        for candidate, of_image in zip(candidates, references, strict=True)
+    ]
+
+
+class CiderD:
+    """CIDEr-D over a corpus table, for many rounds of scoring: weights are computed once, references once an image.
+
+    `keep` images' vectors stay in memory; the oldest leave first. Safe to share between threads.
+    """
+
+    def __init__(self, frequency: DocumentFrequency, *, keep: int = 100_000) -> None:
+        self._weights, self._unseen = frequency.weights()
+        self._keep = keep
+        self._vectors: dict[tuple[str, ...], CiderReferences] = {}
+
+    def references(self, references: Sequence[str]) -> CiderReferences:
+        """The vectors of these references (tokenized), from the cache where they were asked for before."""
+        key = tuple(references)
+        vectors = self._vectors.get(key)
+        if vectors is None:
+            vectors = CiderReferences(key, self._weights, self._unseen)
+            while len(self._vectors) >= self._keep:
+                # a copy of the first key: another thread may have removed it meanwhile
+                self._vectors.pop(next(iter(tuple(self._vectors))), None)
+            self._vectors[key] = vectors
+        return vectors
+
+    def score(self, candidates: Sequence[str], references: Sequence[Sequence[str]]) -> list[float]:
+        """CIDEr-D of each candidate against its own references; both tokenized."""
+        return [
+            self.references(of_image).score(candidate)
+            for candidate, of_image in zip(candidates, references, strict=True)
+        ]
