@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 import torch
@@ -62,8 +63,8 @@ class Captioner:
         from models.ofa.checkpoints import load_model
         from preprocessors import OfaStylishImageCaptioningPreprocessor
 
-        preprocessor = OfaStylishImageCaptioningPreprocessor.from_model_dir(os.fspath(directory))
-        return cls(place(load_model(directory), device), preprocessor, dtype=dtype)
+        preprocessor = OfaStylishImageCaptioningPreprocessor.from_model_dir(Path(directory))
+        return cls(place(load_model(Path(directory)), device), preprocessor, dtype=dtype)
 
     @property
     def styles(self) -> tuple[str, ...]:

@@ -1,14 +1,24 @@
 """A model small enough to search exhaustively, and plain-Python versions of what the fast code does."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
+from models.captioner import Captioner
 from models.ofa import OFAConfig, OFAModel
+from models.ofa.tokenization import OFATokenizer
+from preprocessors import OfaStylishImageCaptioningPreprocessor
+from preprocessors.styles import StyleMap
 
 BOS, PAD, EOS = 0, 1, 2
 PROMPTS = [[0, 5, 6, 7, 2], [0, 8, 9, 2], [0, 3, 2]]
+
+STYLES = ("Sweet", "Cynical", "Humorous")
 
 Batch = dict[str, Any]
 Settings = dict[str, Any]
@@ -84,3 +94,44 @@ def log_probs(model: OFAModel, row: Batch, caption: list[int]) -> Tensor:
     with torch.no_grad():
         logits = model(**row, decoder_input_ids=torch.tensor([caption])).logits
     return logits[0].float().log_softmax(-1)
+
+
+def nano_preprocessor(styles: Sequence[str] = STYLES, **settings: Any) -> OfaStylishImageCaptioningPreprocessor:
+    """Pictures of 48 pixels, a vocabulary learnt from a few words, a style a token."""
+    words = [
+        "a red cat on a mat",
+        "the blue dog runs in the park",
+        "two birds and a tree",
+        "style reply image describe",
+    ]
+    defaults: dict[str, Any] = {
+        "prompt": " what does the image describe? write a {} reply.",
+        "tokenize_style": True,
+        "unknown_style": "error",
+        "patch_image_size": 48,
+        "max_image_size": 48,
+        "max_tgt_length": 30,
+        "lowercase": False,
+        "flip": False,
+    }
+    return OfaStylishImageCaptioningPreprocessor(
+        tokenizer=OFATokenizer.train(words, vocab_size=300, num_codes=8),
+        style_map=StyleMap.from_styles(styles),
+        **(defaults | settings),
+    )
+
+
+def nano_captioner(styles: Sequence[str] = STYLES) -> Captioner:
+    """Its captions are noise, but differ between most pictures and styles."""
+    preprocessor = nano_preprocessor(styles)
+    model = nano_model(len(preprocessor.tokenizer), seed=2)
+    with torch.no_grad():
+        model.encoder.embed_tokens.weight.mul_(4)  # prompts and words far apart
+    return Captioner(model, preprocessor)
+
+
+def noisy_picture(path: Path, seed: int) -> str:
+    """A file of coarse coloured noise: no two look alike to any model."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    Image.fromarray(pixels).resize((64, 64), Image.Resampling.NEAREST).save(path)
+    return str(path)
