@@ -88,6 +88,7 @@ class DataConfig:
     )
     flip: bool = opt(False, "mirror training images half of the time")
     max_tgt_length: int = opt(30, "words of a training caption that are kept", low=1)
+    lowercase: bool = opt(False, "train on captions in lower case (scores ignore case)")
     num_workers: int = opt(2, "processes that load images; 0 = load in the training process", low=0, flag="num_workers")
     cache_images: bool = opt(False, "keep decoded, resized images in memory (bytes: 3 x max_image_size^2 each)")
     demo_images: int = opt(3000, "images of the rendered set, all splits together", low=1)

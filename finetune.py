@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import json
 import logging
+import os
 import re
 import sys
 import typing
@@ -21,6 +22,7 @@ from config import FLAGS, KEYS, Config, load_config, schema, schema_text
 LOGGER = logging.getLogger("stylecap")
 PROGRAM = "finetune.py"
 DEFAULT_CONF = "train_conf.json"
+_TORCHRUN = (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
 
 
 class Parser(argparse.ArgumentParser):
@@ -40,7 +42,9 @@ def train(config: Config, args: argparse.Namespace) -> int:
     with _results_only():
         from trainers.build import run_training
 
-        result = run_training(config, resume=args.resume)
+        # What torchrun tells a process about itself; nothing else is read from the environment.
+        rank, ranks, local = (int(os.environ.get(name, default)) for name, default in _TORCHRUN)
+        result = run_training(config, resume=args.resume, rank=rank, ranks=ranks, local_rank=local)
     LOGGER.info("%s", json.dumps(result))
     return 0
 

@@ -42,6 +42,7 @@ class ItemBuilder:
     prompt: Prompt
     transform: ImageTransform
     max_tgt_length: int  # words
+    lowercase: bool
     _encoded: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -81,7 +82,7 @@ class ItemBuilder:
 
     def encode_target(self, caption: str) -> Tensor:
         """long [T]: the caption as OFA writes it, eos."""
-        text = target_text(caption, self.max_tgt_length)
+        text = target_text(caption, self.max_tgt_length, lowercase=self.lowercase)
         return torch.tensor([*self.tokenizer.encode_text(text, max_length=MAX_TARGET_TOKENS), EOS])
 
     def _pixels(self, image: ImageSource | None, generator: torch.Generator | None, may_flip: bool) -> Tensor:

@@ -24,6 +24,7 @@ _SETTINGS = (
     "patch_image_size",
     "max_image_size",
     "max_tgt_length",
+    "lowercase",
     "flip",
 )
 
@@ -60,6 +61,7 @@ class OfaStylishImageCaptioningPreprocessor(Preprocessor):
         patch_image_size: int,
         max_image_size: int,
         max_tgt_length: int,
+        lowercase: bool,
         flip: bool,
     ) -> None:
         super().__init__(mode)
@@ -74,6 +76,7 @@ class OfaStylishImageCaptioningPreprocessor(Preprocessor):
             "patch_image_size": patch_image_size,
             "max_image_size": max_image_size,
             "max_tgt_length": max_tgt_length,
+            "lowercase": lowercase,
             "flip": flip,
         }
         self.builder = ItemBuilder(
@@ -81,6 +84,7 @@ class OfaStylishImageCaptioningPreprocessor(Preprocessor):
             prompt=Prompt(prompt, tokenize_style, self.style_map, unknown_style),
             transform=self._transform(),
             max_tgt_length=max_tgt_length,
+            lowercase=lowercase,
         )
 
     @classmethod

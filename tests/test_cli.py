@@ -166,11 +166,11 @@ def test_every_flag_is_accepted(conf: str, capsys) -> None:
 def test_train(conf: str, calls: Calls, capsys) -> None:
     assert finetune.main(["--conf", conf, "train", "--batch_size", "8", "--checkpoint", "runs/best"]) == 0
     ((name, (config,), keywords),) = calls
-    assert (name, keywords) == ("run_training", {"resume": False})
+    assert (name, keywords) == ("run_training", {"resume": False, "rank": 0, "ranks": 1, "local_rank": 0})
     assert (config.train.batch_size, config.model.checkpoint) == (8, "runs/best")
     assert capsys.readouterr().out == ""
     assert finetune.main(["--conf", conf, "train", "--resume"]) == 0
-    assert calls[1][2] == {"resume": True}
+    assert calls[1][2]["resume"] is True
 
 
 def test_eval_writes_one_line_of_json(conf: str, calls: Calls, capsys) -> None:

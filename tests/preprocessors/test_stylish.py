@@ -24,6 +24,7 @@ SETTINGS: dict[str, Any] = {
     "patch_image_size": 4,
     "max_image_size": 6,
     "max_tgt_length": 3,
+    "lowercase": False,
     "flip": False,
 }
 
@@ -72,7 +73,7 @@ def test_training_group(make, tokenizer):
     assert texts == ["<s> write a  <code_0>  reply.</s>", "<s> write a  <code_1>  reply.</s>"]
     assert [row for row, _ in item["captions"]] == [0, 1, 0]
     targets = [tokenizer.decode(target) for _, target in item["captions"]]
-    assert targets == ["A dog on</s>", "fast</s>", "runs</s>"]  # three words at most
+    assert targets == [" A dog on</s>", " fast</s>", " runs</s>"]  # three words at most
     assert item["requests"] == [
         {"image_id": "x1", "style": style, "references": ["one", "two"]} for style in ("Sweet", "Cynical", "Sweet")
     ]

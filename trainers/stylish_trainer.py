@@ -1,0 +1,110 @@
+"""`OFATrainer` for captions in a style: checkpoints carry the style map, validation captions every style of an image."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from modelscope.trainers.builder import TRAINERS
+
+from data import Split
+from data.loading import CaptionGroupsDataset, ImageCache
+from metrics.evaluation import evaluate_captions
+from models.captioner import Captioner, merge, shard
+from models.ofa import OFAModel
+from models.ofa.saving import write_model
+from preprocessors import OfaStylishImageCaptioningPreprocessor
+from preprocessors.styles import StyleMap, initial_style_embeddings
+from trainers.batches import TrainingItems
+from trainers.cross_entropy import CrossEntropy
+from trainers.distributed import World
+from trainers.ofa_trainer import OFATrainer
+
+
+@TRAINERS.register_module(module_name="ofa-stylish-captioning")
+class StylishOFATrainer(OFATrainer):
+    """Trains a model to caption in the styles of a preprocessor's style map.
+
+    Args:
+        model: the model to train.
+        cfg_file: ModelScope's `configuration.json` of the run.
+        preprocessor: in mode "train".
+        train_split: captions to learn.
+        val_split: captions to score after each checkpoint; None scores nothing.
+        captions_per_image: most captions of an image that share its forward pass.
+        image_cache: decoded images of the training split.
+        validation: keywords of `Captioner.caption`.
+        seed: of shuffling, crops and dropout.
+        others: as for `OFATrainer`.
+    """
+
+    def __init__(
+        self,
+        model: OFAModel,
+        cfg_file: str,
+        preprocessor: OfaStylishImageCaptioningPreprocessor,
+        train_split: Split,
+        val_split: Split | None,
+        objective: CrossEntropy,
+        world: World | None = None,
+        *,
+        captions_per_image: int,
+        image_cache: ImageCache | None = None,
+        validation: dict[str, Any],
+        dtype: str,
+        seed: int,
+        **others: Any,
+    ):
+        self.preprocessor = preprocessor
+        self.requests = val_split.requests() if val_split is not None else []
+        self.validation = validation
+        self.captioner = Captioner(model, preprocessor, dtype=dtype)
+        groups = CaptionGroupsDataset(train_split, captions_per_image, seed, image_cache)
+        super().__init__(
+            model=model,
+            cfg_file=cfg_file,
+            train_dataset=TrainingItems(groups, preprocessor, seed),
+            objective=objective,
+            write_model=self.write_directory,
+            validate=self.score if self.requests else None,
+            world=world,
+            dtype=dtype,
+            seed=seed,
+            **others,
+        )
+
+    def write_directory(self, folder: Path) -> None:
+        """Fill `folder` with all that inference needs; the second copy of the weights for ModelScope comes with export."""
+        generation = {k: v for k, v in self.validation.items() if k not in ("batch_size", "num_workers")}
+        write_model(
+            folder,
+            self.model,
+            self.preprocessor.tokenizer,
+            style_map=self.preprocessor.style_map,
+            preprocessor=self.preprocessor.settings,
+            generation=generation,
+            formats=("safetensors",),
+        )
+
+    def score(self) -> dict[str, Any]:
+        """Scores of the model as it is on the validation split, captioned by all ranks together."""
+        mine = shard(self.requests, self.world.rank, self.world.size)
+        captions = self.captioner.caption(mine, progress=self.world.is_main, **self.validation)
+        captions = merge(self.world.gather(captions))
+        if not self.world.is_main:
+            return {}
+        return evaluate_captions(
+            self.requests, captions, scorer="stylecap", meteor=False, spice=False, java_timeout_s=0
+        )
+
+
+def start_style_tokens(
+    model: OFAModel, preprocessor: OfaStylishImageCaptioningPreprocessor, known: StyleMap | None = None
+) -> None:
+    """Start each style token from the mean embedding of its style's words, except styles that `known` already taught."""
+    weight = model.get_input_embeddings().weight
+    vectors = initial_style_embeddings(weight, preprocessor.style_map, preprocessor.tokenizer)
+    taught = set(known.token_ids(preprocessor.tokenizer).values()) if known else set()
+    with torch.no_grad():
+        for token, vector in vectors.items():
+            if token not in taught:
+                weight[token] = vector
