@@ -29,17 +29,16 @@ class BleuReferences:
         self.lengths: list[int] = []
         self.most: dict[Ngram, int] = {}  # the most often that one reference has each n-gram
         for reference in references:
-            length, counts = count_ngrams(reference)
+            length, orders = count_ngrams(reference)
             self.lengths.append(length)
-            for ngram, count in counts.items():
-                if count > self.most.get(ngram, 0):
-                    self.most[ngram] = count
+            for counts in orders:
+                for ngram, count in counts.items():
+                    if count > self.most.get(ngram, 0):
+                        self.most[ngram] = count
 
     def compare(self, candidate: str) -> BleuStatistics:
-        length, counts = count_ngrams(candidate)
-        correct = [0] * MAX_ORDER
-        for ngram, count in counts.items():
-            correct[len(ngram) - 1] += min(count, self.most.get(ngram, 0))
+        length, orders = count_ngrams(candidate)
+        correct = [sum(min(n, self.most.get(ngram, 0)) for ngram, n in counts.items()) for counts in orders]
         total = tuple(max(0, length - order) for order in range(MAX_ORDER))
         closest = min((abs(reference - length), reference) for reference in self.lengths)[1]
         return BleuStatistics(tuple(correct), total, length, closest)

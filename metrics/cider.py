@@ -28,7 +28,8 @@ class DocumentFrequency:
         documents = 0
         for of_image in references:
             documents += 1
-            for ngram in {ngram for reference in of_image for ngram in count_ngrams(reference)[1]}:
+            orders = [counts for reference in of_image for counts in count_ngrams(reference)[1]]
+            for ngram in set().union(*orders):
                 counts[ngram] = counts.get(ngram, 0.0) + 1.0
         return cls(float(documents), counts)
 
@@ -52,37 +53,41 @@ class CiderReferences:
         self._norms: list[list[float]] = []
         self._hits: dict[Ngram, list[tuple[int, float]]] = {}  # n-gram -> (reference, its weight there)
         for row, reference in enumerate(references):
-            length, counts = count_ngrams(reference)
-            squares = [0.0] * MAX_ORDER
-            for ngram, count in counts.items():
-                weight = count * weights.get(ngram, unseen)
-                squares[len(ngram) - 1] += weight * weight
-                self._hits.setdefault(ngram, []).append((row, weight))
+            length, orders = count_ngrams(reference)
+            norms = []
+            for counts in orders:
+                square = 0.0
+                for ngram, count in counts.items():
+                    weight = count * weights.get(ngram, unseen)
+                    square += weight * weight
+                    self._hits.setdefault(ngram, []).append((row, weight))
+                norms.append(math.sqrt(square))
+            self._norms.append(norms)
+            # The original measures length in pairs of words, so that captions of no and of one word are equally long.
             self._lengths.append(max(0, length - 1))
-            self._norms.append([math.sqrt(square) for square in squares])
 
     def score(self, candidate: str) -> float:
         """CIDEr-D of a candidate, on pycocoevalcap's scale (0 to 10)."""
-        length, counts = count_ngrams(candidate)
+        length, orders = count_ngrams(candidate)
         weights, unseen, hits = self._weights, self._unseen, self._hits
-        squares = [0.0] * MAX_ORDER
-        products = [[0.0] * MAX_ORDER for _ in self._lengths]
-        for ngram, count in counts.items():
-            order = len(ngram) - 1
-            weight = count * weights.get(ngram, unseen)
-            squares[order] += weight * weight
-            for row, other in hits.get(ngram, ()):
-                products[row][order] += (weight if weight < other else other) * other
-        norms = [math.sqrt(square) for square in squares]
-        total = 0.0
-        for product, other_norms, other_length in zip(products, self._norms, self._lengths, strict=True):
-            # The original measures length in pairs of words, so that captions of no and of one word are equally long.
-            apart = max(0, length - 1) - other_length
-            similarity = sum(
-                dot / (norm * other_norm) if norm and other_norm else dot
-                for dot, norm, other_norm in zip(product, norms, other_norms, strict=True)
-            )
-            total += similarity * math.exp(-(apart**2) / (2 * SIGMA**2))
+        similarities = [0.0] * len(self._lengths)
+        for order, counts in enumerate(orders):
+            square, products = 0.0, [0.0] * len(self._lengths)
+            for ngram, count in counts.items():
+                weight = count * weights.get(ngram, unseen)
+                square += weight * weight
+                if ngram in hits:
+                    for row, other in hits[ngram]:
+                        products[row] += (weight if weight < other else other) * other
+            norm = math.sqrt(square)
+            for row, product in enumerate(products):
+                if product:
+                    similarities[row] += product / ((norm * self._norms[row][order]) or 1.0)
+        apart = [max(0, length - 1) - other for other in self._lengths]
+        total = sum(
+            similarity * math.exp(-(difference**2) / (2 * SIGMA**2))
+            for similarity, difference in zip(similarities, apart, strict=True)
+        )
         return 10.0 * total / MAX_ORDER / len(self._lengths)
 
 

@@ -5,12 +5,14 @@ MAX_ORDER = 4  # both look at one to four words
 Ngram = tuple[str, ...]
 
 
-def count_ngrams(caption: str) -> tuple[int, dict[Ngram, int]]:
-    """Length in words, and how often each n-gram of one to `MAX_ORDER` words occurs."""
+def count_ngrams(caption: str) -> tuple[int, list[dict[Ngram, int]]]:
+    """Length in words, and for one to `MAX_ORDER` words how often each n-gram of so many words occurs."""
     words = caption.split()
-    counts: dict[Ngram, int] = {}
     shifted = [words[start:] for start in range(MAX_ORDER)]
+    orders: list[dict[Ngram, int]] = []
     for order in range(1, MAX_ORDER + 1):
+        counts: dict[Ngram, int] = {}
         for ngram in zip(*shifted[:order], strict=False):  # as long as the shortest
             counts[ngram] = counts.get(ngram, 0) + 1
-    return len(words), counts
+        orders.append(counts)
+    return len(words), orders

@@ -18,8 +18,12 @@ from metrics.ptb_rules import NOT_PLAIN, SENTENCE_STARTS, next_token
 PUNCTUATION = frozenset("'' ' `` ` -LRB- -RRB- -LCB- -RCB- . ? ! , : - -- ... ;".split())
 _LINE_BREAK = re.compile(r"[\n\r\v\f\u2028\u2029]")
 _SPACES = re.compile(r"[ \t]*")
-# Most words of a caption: letters only, then a space, perhaps after a mark; a full stop only where the caption ends.
-_PLAIN = re.compile(r"([A-Za-z]{2,})(?:[,;:!?]?(?=[ \n])|\.(?=\n| \n))")
+# Short cuts. A caption of plain words that may end in a full stop; and, within a caption, a word of letters (then a
+# space or a mark and a space; a full stop only at the end) or one of letters, hyphens and apostrophes: what its tokens
+# are hangs on nothing beside it.
+_PLAIN_CAPTION = re.compile(r" *((?:[A-Za-z]+ +)*[A-Za-z]{2,}) *\.? *")
+_PLAIN_WORD = re.compile(r"([A-Za-z]{2,})(?:[,;:!?]?(?=[ \n])|\.(?=\n| \n))")
+_JOINED_WORD = re.compile(r"[A-Za-z'’]+(?:-[A-Za-z'’]+)*(?=[ \n])")
 _OPEN_END = re.compile(r"(?:[A-Za-z]|art|ca|figs?|nos?|op|pp|prop)\.[ \u00a0]*$", re.IGNORECASE)
 _START = re.compile(rf"\s*(?:{SENTENCE_STARTS}(?=\s|$)|\d)")
 
@@ -43,17 +47,38 @@ def _context(caption: str, after: str) -> str:
 
 @lru_cache(maxsize=1 << 16)
 def _tokenize(caption: str, after: str) -> str:
+    plain = _PLAIN_CAPTION.fullmatch(caption)
+    if plain and NOT_PLAIN.isdisjoint(words := plain[1].lower().split()):
+        return " ".join(words)
     text = f"{_LINE_BREAK.sub(' ', caption)}\n{after}\n"
-    end = len(caption)
+    return " ".join(_tokens(text, len(caption)))
+
+
+def _tokens(text: str, end: int) -> list[str]:
+    """The tokens of a line that ends at `end`, lower case, without punctuation."""
     tokens: list[str] = []
     position = 0
     while (position := _SPACES.match(text, position).end()) < end:  # type: ignore[union-attr]  # it matches nothing too
-        plain = _PLAIN.match(text, position)
+        plain = _PLAIN_WORD.match(text, position)
         if plain and (word := plain[1].lower()) not in NOT_PLAIN:
             tokens.append(word)
             position = plain.end()
+        elif joined := _JOINED_WORD.match(text, position):
+            tokens += _parts(joined[0])
+            position = joined.end()
         else:
             token, position = next_token(text, position)
             if (token := token.lower()) and token not in PUNCTUATION:
                 tokens.append(token)
-    return " ".join(tokens)
+    return tokens
+
+
+@lru_cache(maxsize=1 << 16)
+def _parts(word: str) -> tuple[str, ...]:
+    """The tokens of a word that stands between spaces."""
+    text, position, tokens = f"{word}\n", 0, []
+    while position < len(word):
+        token, position = next_token(text, position)
+        if (token := token.lower()) and token not in PUNCTUATION:
+            tokens.append(token)
+    return tuple(tokens)

@@ -1,0 +1,147 @@
+"""The corpus table of CIDEr-D: in how many training images each n-gram occurs.
+
+Built once from the training captions and kept beside the run. The file is the pickle that other SCST code reads and
+writes, ``{"ref_len": number of images, "document_frequency": {n-gram tuple: count}}``, with a fingerprint of the data
+added. Reading never runs what a pickle asks for: only plain containers, numbers and strings are let through.
+"""
+
+import hashlib
+import io
+import logging
+import os
+import pickle
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from metrics.cider import DocumentFrequency
+from metrics.ptb_tokenizer import ptb_tokenize
+
+logger = logging.getLogger("stylecap")
+
+_FAMILIAR = 0.5  # least share of a corpus' words that a table of the same corpus, tokenized elsewhere, must know
+_HARMLESS = {
+    ("collections", "defaultdict"): defaultdict,
+    **{(module, name): kind for module in ("builtins", "__builtin__") for name, kind in
+       {"float": float, "int": int, "long": int, "str": str, "unicode": str, "dict": dict, "tuple": tuple}.items()},
+}  # fmt: skip
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Loads numbers, strings and containers; anything else that a pickle names is refused before it is imported."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return _HARMLESS[module, name]
+        except KeyError:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which could run code") from None
+
+
+def tokenize_references(references: Iterable[Sequence[str]], *, end_word: str | None = None) -> list[list[str]]:
+    """Raw captions per image -> tokenized ones; `end_word`, where given, ends each as a word of its own."""
+    end = f" {end_word}" if end_word else ""
+    return [[(tokens + end).strip() for tokens in ptb_tokenize(list(of_image))] for of_image in references]
+
+
+def fingerprint(references: Iterable[Sequence[str]], *, end_word: str | None = None) -> str:
+    """A digest of a corpus, whatever the order of its images and of their captions."""
+    total = 0
+    for of_image in references:
+        text = "\n".join(sorted(caption.replace("\n", " ") for caption in of_image))
+        total += int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:16])
+    return hashlib.sha256(f"{total} {end_word}".encode()).hexdigest()
+
+
+def table_of_corpus(
+    path: Path, references: Sequence[Sequence[str]], *, end_word: str | None = None
+) -> DocumentFrequency:
+    """The table of these training captions (raw, per image): read from `path`, or built and written there.
+
+    A file of other data, an unreadable one or one without a fingerprint is built anew and replaced.
+    """
+    if not any(caption.strip() for of_image in references for caption in of_image):
+        raise ValueError(
+            "document frequencies need training captions, and the training split has none that says anything"
+        )
+    expected = fingerprint(references, end_word=end_word)
+    if path.exists():
+        try:
+            table, found = _read(path)
+        except ValueError as error:
+            logger.warning("%s; it is built anew", error)
+        else:
+            if found == expected:
+                return table
+            logger.info("The training captions are not those of %s; document frequencies are counted again", path)
+    table = DocumentFrequency.of(tokenize_references(references, end_word=end_word))
+    write_table(path, table, data_fingerprint=expected)
+    return table
+
+
+def read_table(
+    path: Path, references: Sequence[Sequence[str]] | None = None, *, end_word: str | None = None
+) -> DocumentFrequency:
+    """A table that somebody named, from this program or other SCST code.
+
+    With `references` (raw captions per image of the training split) it must be of these data: the same fingerprint or,
+    where the file has none, at least half of their words known.
+    """
+    table, found = _read(path)
+    if references is None:
+        return table
+    if found is not None and found != fingerprint(references, end_word=end_word):
+        raise ValueError(
+            f"{path} holds the document frequencies of other training captions: remove the file to count again, or "
+            "give the split that it was made from"
+        )
+    words = {word for of_image in tokenize_references(references) for line in of_image for word in line.split()}
+    known = sum((word,) in table.counts for word in words)
+    if words and known < _FAMILIAR * len(words):
+        raise ValueError(
+            f"{path} holds the document frequencies of other data: it knows {known} of the {len(words)} words of the "
+            "training captions; name the file of this data set, or none to have it counted"
+        )
+    return table
+
+
+def write_table(path: Path, table: DocumentFrequency, *, data_fingerprint: str | None = None) -> None:
+    """Write the pickle under a temporary name, then rename it, so that a broken write leaves the old file whole."""
+    content = {
+        "ref_len": table.documents,
+        "document_frequency": defaultdict(float, table.counts),  # others look up n-grams that are not there
+    }
+    if data_fingerprint is not None:
+        content["fingerprint"] = data_fingerprint
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(pickle.dumps(content, protocol=2))
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> tuple[DocumentFrequency, str | None]:
+    """The table of a file and its fingerprint, None where other code wrote it."""
+    try:
+        content = _PlainUnpickler(io.BytesIO(path.read_bytes()), encoding="latin1").load()
+    except OSError as error:
+        raise ValueError(f"cannot read the document frequencies {path}: {error.strerror or error}") from error
+    except Exception as error:  # a broken pickle raises nearly anything
+        raise ValueError(f"{path} is not a table of document frequencies: {error}") from error
+    counts = content.get("document_frequency") if isinstance(content, dict) else None
+    documents = content.get("ref_len") if isinstance(content, dict) else None
+    if not isinstance(counts, Mapping) or not _is_count(documents) or not documents:
+        raise ValueError(
+            f"{path} is not a table of document frequencies: it must hold 'ref_len' and 'document_frequency'"
+        )
+    for ngram, count in counts.items():
+        if not (isinstance(ngram, tuple) and all(isinstance(word, str) for word in ngram) and _is_count(count)):
+            raise ValueError(f"{path} counts {ngram!r} as {count!r}; it must count tuples of words, as numbers")
+    found = content.get("fingerprint")
+    return DocumentFrequency(float(documents), dict(counts)), found if isinstance(found, str) else None
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, (int, float)) and 0 <= value < float("inf")
