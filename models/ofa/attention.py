@@ -42,7 +42,7 @@ class OFAAttention(nn.Module):
         return self.split_heads(self.k_proj(states)), self.split_heads(self.v_proj(states))
 
     def forward(self, states: Tensor, keys_values: tuple[Tensor, Tensor], bias: Tensor) -> Tensor:
-        """Queries from `states` [B, T, D]; `bias` broadcasts to [B, H, T, S] and is added to the scores -> [B, T, D]."""
+        """`states` [B, T, D] ask; `bias` broadcasts to [B, H, T, S] and is added to the scores -> [B, T, D]."""
         query = self.split_heads(self.q_proj(states))
         keys, values = keys_values
         mixed = F.scaled_dot_product_attention(

@@ -54,10 +54,10 @@ class OFAConfig(PreTrainedConfig):
     init_std: float | int = 0.02
     classifier_dropout: float | int = 0.0
     scale_embedding: bool = False
-    pad_token_id: int | None = 1
-    bos_token_id: int | None = 0
-    decoder_start_token_id: int | None = 0
-    eos_token_id: int | None = 2
+    pad_token_id: int = 1
+    bos_token_id: int = 0
+    decoder_start_token_id: int = 0
+    eos_token_id: int = 2
     forced_eos_token_id: int | None = 2
     encoder_normalize_before: bool = True
     decoder_normalize_before: bool = True

@@ -4,6 +4,7 @@ Shapes: M source rows, K decoder rows that share a source row, N = M·K decoder 
 positions, H heads, D width, V vocabulary.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -44,6 +45,11 @@ class Source:
 
 
 class OFADecoder(nn.Module):
+    image_rp_bucket: Tensor
+    token_rp_bucket: Tensor
+    image_position_idx: Tensor
+    _gradient_checkpointing_func: Callable  # set by transformers, with `gradient_checkpointing`
+
     def __init__(self, config: OFAConfig, embed_tokens: nn.Embedding):
         super().__init__()
         width, heads = config.d_model, config.decoder_attention_heads
@@ -101,7 +107,7 @@ class OFADecoder(nn.Module):
                 that are spread unevenly over the sources; None keeps one row a source.
             causal: mask later positions in `self_bias`.
         """
-        keys_values = [layer.cross_attn.keys_values(encoded.last_hidden_state) for layer in self.layers]
+        keys_values = [layer.cross_attn.keys_values(encoded.last_hidden_state) for layer in self.decoder_layers]
         positions = self.pos_ln(self.embed_positions.weight[:length][None])
         query = self.cross_pos_q_linear(positions)
         key = self.cross_pos_k_linear(encoded.position_embedding[:1])
@@ -152,6 +158,11 @@ class OFADecoder(nn.Module):
         ):
             x = layer(x, self_bias[:, :, position:seen, :seen], cross, cross_bias, cache)
         return self.output_projection(self.layer_norm(x[:, 0]))
+
+    @property
+    def decoder_layers(self) -> list[OFADecoderLayer]:
+        """`layers`, with the type of its elements."""
+        return list(self.layers)  # type: ignore[arg-type]
 
     def embed(self, tokens: Tensor, positions: Tensor) -> Tensor:
         """Tokens [N, T] at `positions` [T] -> [N, T, D]."""

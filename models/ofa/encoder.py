@@ -1,8 +1,9 @@
 """OFA's encoder: image patches and prompt tokens in one sequence, patches first.
 
-Shapes: B images, M prompts (several may look at the same image), P patches, L prompt tokens, S = P + L, H heads, D width.
+Shapes: B images, M prompts (several may look at one image), P patches, L prompt tokens, S = P + L, H heads, D width.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -35,13 +36,16 @@ class OFAEncoderOutput(ModelOutput):
         position_embedding: [M, S, D] normed positions; every row is the same (a view, not a copy).
     """
 
-    last_hidden_state: Tensor | None = None
-    padding_mask: Tensor | None = None
-    position_embedding: Tensor | None = None
+    last_hidden_state: Tensor = None  # type: ignore[assignment]  # ModelOutput wants defaults
+    padding_mask: Tensor = None  # type: ignore[assignment]
+    position_embedding: Tensor = None  # type: ignore[assignment]
 
 
 class OFAEncoder(nn.Module):
     main_input_name = "input_ids"  # `generate` asks the encoder what to call it with
+    image_rp_bucket: Tensor
+    token_rp_bucket: Tensor
+    _gradient_checkpointing_func: Callable  # set by transformers, with `gradient_checkpointing`
 
     def __init__(self, config: OFAConfig, embed_tokens: nn.Embedding):
         super().__init__()
@@ -130,8 +134,9 @@ class OFAEncoder(nn.Module):
         side = self.config.image_bucket_size
         if max(height, width) > side:
             raise ValueError(
-                f"images of {patch_images.shape[-2]}x{patch_images.shape[-1]} pixels have {height}x{width} patches, but "
-                f"this model's position table has {side} a side: use at most {side * STRIDE} pixels (patch_image_size)"
+                f"images of {patch_images.shape[-2]}x{patch_images.shape[-1]} pixels have {height}x{width} patches, "
+                f"but this model's position table has {side} a side: use at most {side * STRIDE} pixels "
+                "(data.patch_image_size)"
             )
         rows = torch.arange(height, device=features.device)
         grid = (rows[:, None] * side + torch.arange(width, device=features.device) + 1).flatten()
@@ -143,7 +148,7 @@ class OFAEncoder(nn.Module):
         return self.dropout(x), positions, grid
 
     def image_positions(self, grid: Tensor, height: int, width: int) -> Tensor:
-        """Embeddings of the patches' places [1, P, D], stretched from the pre-training size where the config asks so."""
+        """Embeddings of the patches' places [1, P, D], stretched from the pre-training size if the config says so."""
         side = self.config.orig_patch_image_size // STRIDE
         if not self.config.interpolate_position or height * width <= side * side:
             return self.embed_image_positions(grid)[None]
@@ -153,7 +158,8 @@ class OFAEncoder(nn.Module):
         return F.interpolate(known, size=(height, width), mode="bilinear").flatten(2).transpose(1, 2)
 
     def run_layers(self, x: Tensor, positions: Tensor, padding: Tensor, grid: Tensor | None, text: int) -> Tensor:
-        absolute = position_bias(self.pos_q_linear(positions), self.pos_k_linear(positions), self.heads, self.pos_scaling)
+        query, key = self.pos_q_linear(positions), self.pos_k_linear(positions)
+        absolute = position_bias(query, key, self.heads, self.pos_scaling)
         blocked = padding_bias(padding, x.dtype)
         for index, layer in enumerate(self.layers):
             bias = self.layer_bias(index, absolute, grid, text) + blocked

@@ -40,13 +40,6 @@ class Samples:
     encoder_outputs: OFAEncoderOutput
 
 
-def encode(
-    model: OFAModel, input_ids: Tensor, patch_images: Tensor | None, patch_masks: Tensor | None, image_index: Tensor | None
-) -> OFAEncoderOutput:
-    """The encoder pass that all candidates of a prompt share."""
-    return model.encoder(input_ids, patch_images, patch_masks, image_index)
-
-
 def forbidden_tokens(tokens: Tensor, size: int) -> Tensor:
     """Tokens that would complete an n-gram of `size` for the second time.
 
@@ -66,7 +59,15 @@ def forbidden_tokens(tokens: Tensor, size: int) -> Tensor:
 
 
 def constrain(
-    scores: Tensor, tokens: Tensor, step: int, *, min_len: int, max_len_b: int, no_repeat_ngram_size: int, pad: int, eos: int
+    scores: Tensor,
+    tokens: Tensor,
+    step: int,
+    *,
+    min_len: int,
+    max_len_b: int,
+    no_repeat_ngram_size: int,
+    pad: int,
+    eos: int,
 ) -> Tensor:
     """Set the scores [N, V] of tokens that may not come next, after `tokens` [N, step + 1], to -inf. In place."""
     scores.masked_fill_(scores.isnan(), -torch.inf)
@@ -155,12 +156,14 @@ def beam_search(
         ValueError: `min_len` is larger than `max_len_b`, or `beam_size` is less than 1.
     """
     if min_len > max_len_b or beam_size < 1:
-        raise ValueError(f"beam search needs beam_size >= 1 and min_len <= max_len_b; got {beam_size=}, {min_len=}, {max_len_b=}")
+        raise ValueError(
+            f"beam search needs beam_size >= 1 and min_len <= max_len_b; got {beam_size=}, {min_len=}, {max_len_b=}"
+        )
     config = model.config
     pad, eos = config.pad_token_id, config.eos_token_id
     beams = min(beam_size, config.vocab_size - 1)
     prompts, device = input_ids.shape[0], input_ids.device
-    source = model.decoder.prepare(encode(model, input_ids, patch_images, patch_masks, image_index), max_len_b + 1)
+    source = model.decoder.prepare(model.encoder(input_ids, patch_images, patch_masks, image_index), max_len_b + 1)
     caches = model.decoder.caches(prompts * beams, max_len_b + 1, like=source.keys_values[0][0])
     finished = _Finished(prompts, beams, max_len_b + 1, input_ids)
 
@@ -267,7 +270,7 @@ def sample(
             f"got {num_samples=}, {temperature=}, {top_p=}, {top_k=}, {min_len=}, {max_len_b=}"
         )
     config = model.config
-    encoded = encode(model, input_ids, patch_images, patch_masks, image_index)
+    encoded = model.encoder(input_ids, patch_images, patch_masks, image_index)
     source = model.decoder.prepare(encoded, max_len_b + 1)
     rows = input_ids.shape[0] * num_samples
     caches = model.decoder.caches(rows, max_len_b + 1, like=source.keys_values[0][0])

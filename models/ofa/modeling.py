@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from transformers import GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import Seq2SeqLMOutput
 
-from models.ofa.attention import RelativePositionTable, image_buckets, token_buckets
+from models.ofa.attention import OFAAttention, RelativePositionTable, image_buckets, token_buckets
 from models.ofa.configuration import OFAConfig
 from models.ofa.decoder import OFADecoder, image_code_positions
 from models.ofa.encoder import OFAEncoder, OFAEncoderOutput
@@ -21,6 +21,7 @@ class OFAModel(PreTrainedModel, GenerationMixin):
     """
 
     config_class = OFAConfig
+    config: OFAConfig
     main_input_name = "input_ids"
     supports_gradient_checkpointing = True
     _tied_weights_keys = {
@@ -58,13 +59,14 @@ class OFAModel(PreTrainedModel, GenerationMixin):
             module.token_rp_bucket.copy_(token_buckets(self.config.token_bucket_size))
             if isinstance(module, OFADecoder):
                 module.image_position_idx.copy_(image_code_positions(self.config))
-        elif hasattr(module, "c_attn"):
+        elif isinstance(module, OFAAttention):
             nn.init.ones_(module.c_attn)
 
     def get_input_embeddings(self) -> nn.Embedding:
         return self.encoder.embed_tokens
 
-    def set_input_embeddings(self, value: nn.Embedding) -> None:
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        assert isinstance(value, nn.Embedding)
         self.encoder.embed_tokens = value
         self.decoder.embed_tokens = value
 
@@ -132,7 +134,7 @@ class OFAModel(PreTrainedModel, GenerationMixin):
         source = self.decoder.prepare(encoded, decoder_input_ids.shape[1], encoder_index)
         return self.decoder(decoder_input_ids, source)
 
-    def prepare_inputs_for_generation(
+    def prepare_inputs_for_generation(  # type: ignore[override]
         self, input_ids: Tensor, encoder_outputs: OFAEncoderOutput | None = None, **_: object
     ) -> dict:
         """For `generate`, which has no cache of ours: every step reads the whole caption (see `generation.py`)."""

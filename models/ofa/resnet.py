@@ -71,6 +71,10 @@ class ResNet(nn.Module):
         ValueError: unknown `resnet_type`.
     """
 
+    layer1: nn.Sequential
+    layer2: nn.Sequential
+    layer3: nn.Sequential
+
     def __init__(self, resnet_type: str, drop_path_rate: float = 0.0):
         super().__init__()
         if resnet_type not in STAGES:
