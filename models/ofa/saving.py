@@ -1,0 +1,216 @@
+"""A checkpoint directory that ModelScope, transformers and this project read, written whole or not at all."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+from transformers import GenerationConfig
+
+from models.ofa.modeling import OFAModel
+from models.ofa.tokenization import OFATokenizer
+from preprocessors.styles import STYLE_MAP_FILE, StyleMap
+
+CONFIG_FILE = "config.json"
+CONFIGURATION_FILE = "configuration.json"
+SAFETENSORS_FILE = "model.safetensors"
+BIN_FILE = "pytorch_model.bin"
+#: Names under which ModelScope's registries hold our classes.
+TASK, FRAMEWORK = "image-captioning", "pytorch"
+MODEL, PREPROCESSOR, PIPELINE = "stylecap-ofa", "ofa-stylish-image-captioning", "stylecap-ofa-captioning"
+#: The settings of beam search that a checkpoint carries.
+GENERATION = ("beam_size", "max_len_b", "min_len", "no_repeat_ngram_size", "length_penalty")
+
+
+def save_directory(
+    directory: str | Path,
+    model: OFAModel,
+    tokenizer: OFATokenizer,
+    *,
+    style_map: StyleMap,
+    preprocessor: Mapping[str, Any],
+    generation: Mapping[str, Any],
+    formats: Sequence[Literal["safetensors", "bin"]] = ("safetensors", "bin"),
+) -> None:
+    """Write everything that inference needs; a directory that is there is replaced once the new one is whole.
+
+    Args:
+        model: on any device; not wrapped for parallel training.
+        preprocessor: the settings of `OfaStylishImageCaptioningPreprocessor`, as its `settings` holds them.
+        generation: the settings of `beam_search` named in `GENERATION`.
+        formats: of the weights; "bin" is what ModelScope's own OFA reads, either serves everything else.
+
+    Raises:
+        OSError: it could not be written; what was there before is untouched.
+        ValueError: unknown or lacking settings of `generation`, or a vocabulary larger than the model's.
+    """
+    with replacing(directory) as partial:
+        write_model(
+            partial,
+            model,
+            tokenizer,
+            style_map=style_map,
+            preprocessor=preprocessor,
+            generation=generation,
+            formats=formats,
+        )
+
+
+def write_model(
+    directory: Path,
+    model: OFAModel,
+    tokenizer: OFATokenizer,
+    *,
+    style_map: StyleMap,
+    preprocessor: Mapping[str, Any],
+    generation: Mapping[str, Any],
+    formats: Sequence[Literal["safetensors", "bin"]] = ("safetensors", "bin"),
+) -> None:
+    """The files of `save_directory`, into a folder that exists: for what is written beside other files."""
+    if set(generation) != set(GENERATION):
+        raise ValueError(f"the settings of generation are {', '.join(GENERATION)}; given: {', '.join(generation)}")
+    if len(tokenizer) > model.config.vocab_size:
+        raise ValueError(
+            f"the vocabulary has {len(tokenizer)} entries, but the model's vocab_size is {model.config.vocab_size}: "
+            "they do not belong together"
+        )
+    # As transformers does it: what the file says of the weights is what they are now.
+    model.config.architectures = [type(model).__name__]
+    model.config.dtype = str(model.dtype).removeprefix("torch.")
+    model.config.save_pretrained(directory)
+    _generation_config(model, generation).save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    style_map.to_json(directory / STYLE_MAP_FILE)
+    sections = {
+        "framework": FRAMEWORK,
+        "task": TASK,
+        "model": {"type": MODEL},
+        "preprocessor": {"type": PREPROCESSOR, **preprocessor},
+        "pipeline": {"type": PIPELINE, "generation": dict(generation)},
+    }
+    text = json.dumps(sections, indent=2, ensure_ascii=False) + "\n"
+    (directory / CONFIGURATION_FILE).write_text(text, encoding="utf-8")
+    _write_weights(directory, model, formats)
+
+
+def _write_weights(directory: Path, model: OFAModel, formats: Sequence[Literal["safetensors", "bin"]]) -> None:
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    try:
+        if "safetensors" in formats:
+            # transformers asks for the "format"
+            save_file(_each_once(model, state), directory / SAFETENSORS_FILE, metadata={"format": "pt"})
+        if "bin" in formats:
+            torch.save(state, directory / BIN_FILE)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        # torch says of a full disk only that its container is at an unexpected position
+        if isinstance(error, RuntimeError) and "inline_container" not in str(error):
+            raise
+        free = shutil.disk_usage(directory).free // 2**20
+        raise OSError(
+            f"cannot write the weights into {directory} ({error}); {free} MB are free there: make room, or choose "
+            "another folder"
+        ) from error
+
+
+def read_configuration(directory: str | Path) -> dict[str, Any]:
+    """The content of a directory's `configuration.json`: sections `preprocessor` and `pipeline` hold the settings.
+
+    Raises:
+        ValueError: the file is missing or broken, or was not written by `save_directory`.
+    """
+    path = Path(directory) / CONFIGURATION_FILE
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}; name a directory written by training") from error
+    except ValueError as error:
+        raise ValueError(f"{path} is not valid JSON ({error}); name a directory written by training") from error
+    for section, kind in (("model", MODEL), ("preprocessor", PREPROCESSOR), ("pipeline", PIPELINE)):
+        found = content.get(section) if isinstance(content, dict) else None
+        if not isinstance(found, dict) or found.get("type") != kind:
+            raise ValueError(f'{path}: {section}.type is not "{kind}"; name a directory written by training')
+    return content
+
+
+@contextmanager
+def replacing(directory: str | Path) -> Iterator[Path]:
+    """A new folder to write into, which takes the place of `directory` when the block ends without an error.
+
+    The folder stands beside `directory`, so that the exchange is a renaming. Everything in it has reached the disk
+    before. After an error, or an interruption, `directory` is what it was.
+
+    Raises:
+        OSError: something could not be written.
+    """
+    target = Path(directory).resolve()
+    partial, former = (target.with_name(f".{target.name}.{state}") for state in ("partial", "former"))
+    if former.exists() and not target.exists():
+        former.rename(target)  # the process was killed between the two renamings below
+    for left_over in (partial, former):
+        shutil.rmtree(left_over, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        for path in [*partial.rglob("*"), partial]:
+            _sync(path)
+        _exchange(partial, target, former)
+    except OSError as error:
+        raise OSError(f"{error} [{target} was not written; what was there before is untouched]") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    shutil.rmtree(former, ignore_errors=True)
+
+
+def _exchange(partial: Path, target: Path, former: Path) -> None:
+    """Put `partial` in the place of `target`, which becomes `former`."""
+    try:
+        if target.exists():
+            target.rename(former)
+        partial.rename(target)
+    except BaseException:
+        if former.exists() and not target.exists():
+            former.rename(target)
+        raise
+    _sync(target.parent)
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _each_once(model: OFAModel, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`state` with tied weights under their first name only, since safetensors refuses shared memory."""
+    first: dict[int, str] = {}
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        first.setdefault(id(tensor), name)
+    return {name: state[name] for name in first.values()}
+
+
+def _generation_config(model: OFAModel, generation: Mapping[str, Any]) -> GenerationConfig:
+    """The same settings for transformers' `generate`, which counts the end token among the new ones."""
+    config, beams = model.config, generation["beam_size"]
+    return GenerationConfig(
+        num_beams=beams,
+        max_new_tokens=generation["max_len_b"] + 1,
+        min_new_tokens=generation["min_len"],
+        no_repeat_ngram_size=generation["no_repeat_ngram_size"],
+        # transformers refuses to save what has no effect
+        length_penalty=generation["length_penalty"] if beams > 1 else None,
+        bos_token_id=config.bos_token_id,
+        pad_token_id=config.pad_token_id,
+        eos_token_id=config.eos_token_id,
+        decoder_start_token_id=config.decoder_start_token_id,
+        use_cache=False,
+    )
