@@ -5,8 +5,6 @@
 #
 # The table goes to stderr; stdout holds the number alone.
 set -euo pipefail
-cd "$(dirname "$0")/.."
-
 case "${1:-}" in
   "" | -h | --help)
     sed -n 's/^# \{0,1\}//p' "$0" | sed '/^!/d'
@@ -15,5 +13,6 @@ case "${1:-}" in
 esac
 metric=$1
 shift
+cd "$(dirname "$0")/.."
 python=${PYTHON:-$([ -x .venv/bin/python ] && echo .venv/bin/python || echo python3)}
 "$python" finetune.py eval "$@" | tail -n 1 | jq --arg metric "$metric" '.[$metric]'

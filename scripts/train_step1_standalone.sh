@@ -6,8 +6,6 @@
 # GPUS is a list such as 0,2,3, or cpu. Options, such as --conf FILE or --set train.lr=2e-5, go to both commands; every
 # default is the configuration's. The last line of stdout is the scores as one line of JSON.
 set -euo pipefail
-cd "$(dirname "$0")/.."
-
 case "${1:-}" in
   "" | -h | --help)
     sed -n 's/^# \{0,1\}//p' "$0" | sed '/^!/d'
@@ -16,6 +14,7 @@ case "${1:-}" in
 esac
 gpus=$1
 shift
+cd "$(dirname "$0")/.."
 python=${PYTHON:-$([ -x .venv/bin/python ] && echo .venv/bin/python || echo python3)}
 
 if [ "$gpus" = cpu ]; then
