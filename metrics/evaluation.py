@@ -1,0 +1,154 @@
+"""Evaluation: a split captioned, scored overall and per style, and written down. Controls go through the same code."""
+
+import logging
+import time
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from config import Config
+from data.samples import Sample, Split
+from metrics.captioning import score_styles
+from metrics.cider import DocumentFrequency
+from metrics.controls import CONTROLS, Control, constant_captions, in_next_style
+from metrics.table import render_table
+
+LOGGER = logging.getLogger("stylecap")
+FREQUENCY_FILE = "document_frequency.pkl"
+
+
+def evaluate_captions(
+    samples: Sequence[Sample],
+    captions: Sequence[str],
+    *,
+    scorer: str,
+    meteor: bool,
+    spice: bool,
+    java_timeout_s: float,
+    document_frequency: DocumentFrequency | None = None,
+) -> dict[str, Any]:
+    """Scores of `captions`, one for each of `samples`, against the samples' references.
+
+    The other arguments are those of `metrics.captioning.score_styles`. Returns metric -> score (None: not to be had,
+    and a line of the log says why), `n_images`, `n_captions`, and `per_style`: style -> metric -> score.
+    """
+    found = score_styles(
+        captions,
+        [sample.references for sample in samples],
+        [sample.style for sample in samples],
+        scorer=scorer,
+        meteor=meteor,
+        spice=spice,
+        java_timeout_s=java_timeout_s,
+        frequency=document_frequency,
+        ids=[f"{sample.image_id} ({sample.style})" for sample in samples],
+    )
+    return {
+        **found.overall.scores,
+        "n_images": len({sample.image_id for sample in samples}),
+        "n_captions": len(samples),
+        "per_style": {style: scores.scores for style, scores in found.styles.items()},
+    }
+
+
+def run_evaluation(
+    config: Config, checkpoint: str | None = None, split: str | None = None, control: str | None = None
+) -> dict[str, Any]:
+    """Caption and score a split as `config` says, and write predictions and metrics into the run's folder.
+
+    Args:
+        checkpoint: directory, file or hub id; None is the run's best checkpoint, else its last.
+        split: its name; None is `eval.split`.
+        control: one of `metrics.controls.CONTROLS`, measured in place of the model as it is.
+
+    Returns:
+        What `metrics.json` holds: that of `evaluate_captions`, and `split`, `control`, `checkpoint`, `seconds`. Files
+        of another split than `eval.split`, or of a control, have its name in theirs.
+
+    Raises:
+        ValueError: no checkpoint, an unknown control, a split that is empty or not configured, a broken image.
+    """
+    # These take seconds to import, and training imports this module for the function above.
+    from metrics.runs import find_checkpoint, open_split, write_json
+
+    started = time.monotonic()
+    name = split or config.eval.split
+    chosen = _control(control)
+    data = open_split(config, name)
+    samples = data.requests()
+    source = None if chosen == "constant" else find_checkpoint(config.work_dir, checkpoint)
+    captions = _captions(config, data, samples, source, chosen)
+    judging = {key: getattr(config.eval, key) for key in ("scorer", "meteor", "spice", "java_timeout_s")}
+    scores = evaluate_captions(samples, captions, document_frequency=_training_frequency(config), **judging)
+    per_style = scores.pop("per_style")
+    LOGGER.info("%s\n%s", _title(name, chosen, source), render_table({"all": _metrics(scores)} | per_style))
+    report = {
+        **scores,
+        "split": name,
+        "control": chosen,
+        "checkpoint": str(source) if source else None,
+        "seconds": round(time.monotonic() - started, 1),
+        "per_style": per_style,
+    }
+    suffix = "".join(f".{part}" for part in (name if name != config.eval.split else None, chosen) if part)
+    folder = Path(config.work_dir)
+    write_json(folder / f"predictions{suffix}.json", list(_predictions(samples, captions)))
+    write_json(folder / f"metrics{suffix}.json", report)
+    return report
+
+
+def _control(name: str | None) -> Control | None:
+    for control in CONTROLS:
+        if name == control:
+            return control
+    if name is None:
+        return None
+    near = get_close_matches(name, CONTROLS, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(CONTROLS)}"
+    raise ValueError(f"unknown control {name!r}: {hint}")
+
+
+def _captions(
+    config: Config, data: Split, samples: Sequence[Sample], source: Path | None, control: Control | None
+) -> list[str]:
+    from metrics.runs import open_captioner, read_annotations, search_settings
+
+    if source is None:
+        constant = constant_captions(read_annotations(config, "train"), samples, seed=config.seed)
+        LOGGER.info("constant captions: %s", constant)
+        return [constant[sample.style] for sample in samples]
+    captioner = open_captioner(config, source, data)
+    asked = in_next_style(samples, data.styles) if control == "wrong-style" else samples
+    return captioner.caption(asked, blank_images=control == "blank-image", **search_settings(config))
+
+
+def _training_frequency(config: Config) -> DocumentFrequency | None:
+    """The document frequencies of the training captions, for CIDEr-D; None where there is no training split."""
+    from metrics.runs import read_annotations
+    from rewards.document_frequency import table_of_corpus
+
+    if "train" not in config.splits():
+        return None
+    split = read_annotations(config, "train")
+    by_image = [[split[int(row)].caption for row in split.image_rows(j)] for j in range(split.n_images)]
+    return table_of_corpus(Path(config.work_dir) / FREQUENCY_FILE, by_image)
+
+
+def _metrics(scores: dict[str, Any]) -> dict[str, float | None]:
+    return {name: score for name, score in scores.items() if not name.startswith("n_")}
+
+
+def _title(split: str, control: Control | None, source: Path | None) -> str:
+    return f"{split}, {f'control {control}, ' if control else ''}{source or 'no model'}; scores x 100"
+
+
+def _predictions(samples: Sequence[Sample], captions: Sequence[str]) -> Iterable[dict[str, Any]]:
+    """COCO's results form, with the style and what the caption was scored against."""
+    for sample, caption in zip(samples, captions, strict=True):
+        yield {
+            "image_id": sample.image_id,
+            "caption": caption,
+            "style": sample.style,
+            "references": list(sample.references),
+        }
