@@ -6,10 +6,11 @@ themselves, or a corpus (`DocumentFrequency`). Captions are tokenized strings.
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from metrics.ngrams import MAX_ORDER, Ngram, count_ngrams
+from metrics.ngrams import MAX_ORDER, Ngram, count_ngrams, distinct_ngrams
 
 SIGMA = 6.0  # words of length difference that the penalty forgives
 
@@ -24,14 +25,12 @@ class DocumentFrequency:
     @classmethod
     def of(cls, references: Iterable[Sequence[str]]) -> "DocumentFrequency":
         """Count a corpus: the references of each image, tokenized."""
-        counts: dict[Ngram, float] = {}
+        counts: Counter[Ngram] = Counter()
         documents = 0
         for of_image in references:
             documents += 1
-            orders = [counts for reference in of_image for counts in count_ngrams(reference)[1]]
-            for ngram in set().union(*orders):
-                counts[ngram] = counts.get(ngram, 0.0) + 1.0
-        return cls(float(documents), counts)
+            counts.update(distinct_ngrams(of_image))
+        return cls(float(documents), dict(counts))
 
     def weights(self) -> tuple[dict[Ngram, float], float]:
         """Inverse document frequency ln(documents / count) of each n-gram, and that of an n-gram never seen."""

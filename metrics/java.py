@@ -4,6 +4,7 @@ Where a score cannot be had (no JVM, jars missing, time limit, JVM dead) its val
 why and what to do; other metrics are not touched.
 """
 
+import contextlib
 import json
 import logging
 import math
@@ -123,7 +124,9 @@ class _Conversation:
             command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors
         )
         self._answers: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._speakers: list[threading.Thread] = []
+        self._listener.start()
 
     def _listen(self) -> None:
         assert self._process.stdout is not None
@@ -133,16 +136,16 @@ class _Conversation:
 
     def _say(self, lines: Iterable[str]) -> None:
         assert self._process.stdin is not None
-        try:
+        with contextlib.suppress(OSError):  # the program is gone; the end of its answers says so
             self._process.stdin.writelines(f"{line}\n".encode("utf-8", "replace") for line in lines)
             self._process.stdin.flush()
-        except OSError:
-            pass  # the program is gone; the end of its answers says so
 
     def ask(self, lines: Sequence[str], answers: int) -> list[str]:
         """Say `lines`, wait for so many lines of answer."""
         # On a thread of its own: a program that stops reading while its answers wait to be read must not block us.
-        threading.Thread(target=self._say, args=(lines,), daemon=True).start()
+        speaker = threading.Thread(target=self._say, args=(lines,), daemon=True)
+        self._speakers.append(speaker)
+        speaker.start()
         heard: list[str] = []
         while len(heard) < answers:
             try:
@@ -160,7 +163,12 @@ class _Conversation:
     def __exit__(self, *_: object) -> None:
         self._process.kill()
         self._process.wait()
-        self._errors.close()
+        for thread in (self._listener, *self._speakers):  # their pipes are broken now, so they end
+            thread.join()
+        for pipe in (self._process.stdin, self._process.stdout, self._errors):
+            with contextlib.suppress(OSError):  # what a dead program never read
+                if pipe is not None:
+                    pipe.close()
 
 
 def _meteor(

@@ -62,8 +62,8 @@ HYPHENED = f"{ELISION}{LD}+(?:{HYPHEN}{ELISION}{LD}+)*"
 DOTTED = rf"[A-Za-z0-9][A-Za-z0-9.,\u00ad]*(?:-(?:{ACRONYM}|[A-Za-z0-9\u00ad]+))+"
 CAPITALS = r"[A-Z]+(?:(?:[+&]|&amp;)[A-Z]+)+"
 SLASHED = r"[A-Za-z0-9]+(?:-[A-Za-z]+){0,2}"
-HOST = r"""[^ \u00a0\t\f"`'<>|.!?,\-_$(){}^\n/0-9A-Z:;=@\[\]\\]"""
-PATH = r"""/[^ \t\f"<>|(){}\n]+[^ \t\f"<>|.!?(){},\n-]"""
+HOST = r"""[^ \u00a0\u3000\t\f"`'<>|.!?,\-_$(){}^\n/0-9A-Z:;=@\[\]\\]"""
+PATH = r"""/[^ \t\f"<>|()\n]+[^ \t\f"<>|.!?(){},\n-]"""
 MAIL = r"""[^ \t\f"<>|(){}.\u00a0\n]"""
 FACE = r"[-^x=~<>']"
 
@@ -141,16 +141,16 @@ RULES: tuple[Rule, ...] = (
     _rule(r"(')[A-Za-z][^ \n]"),
     _rule(f"({CLITIC})", _contracted),
     _rule(f"({APOS}[nN])"),
-    _rule(rf"({APOS}[0-9][0-9])[ \n]"),
+    _rule(rf"({APOS}[0-9][0-9])[ \u00a0\n]"),
     _rule(r"(pro-|anti-|-[lr][rcs]b-|c\+\+|[cf]#)", flags=re.IGNORECASE),
     _rule(r"(S(?:&|&amp;)P-500|S(?:&|&amp;)Ls|C\.D\.s|(?:\\\*){1,3})", _ampersand),
     # addresses
-    _rule(r"""(https?://[^ \t\f"<>|()\n]+[^ \t\f"<>|.!?(){},\n-])""", flags=re.IGNORECASE),
+    _rule(r"""(https?://[^ \t\f"<>|(){}\n]+[^ \t\f"<>|.!?(){},\n-])""", str, re.IGNORECASE),
     _rule(rf"(www\.(?:[^ \t\f`<>|.!?,\n]+\.)+[a-zA-Z]{{2,4}}(?:{PATH})?)", flags=re.IGNORECASE),
     _rule(rf"((?:{HOST}+\.)+(?:[cC][oO][mM]|[nN][eE][tT]|[oO][rR][gG]|[eE][dD][uU])(?:{PATH})?)"),
-    _rule(rf"""((?:&lt;|<)?[a-zA-Z0-9][^ \t\f"<>|()\u00a0\n]*@(?:{MAIL}+\.)*{MAIL}+(?:&gt;|>)?)"""),
+    _rule(rf"""((?:&lt;|<)?[a-zA-Z0-9][^ \t\f"<>|(){{}}\u00a0\n]*@(?:{MAIL}+\.)*{MAIL}+(?:&gt;|>)?)""", str),
     _rule(r"(@[A-Za-z_][A-Za-z_0-9]*)"),
-    _rule(f"(#{LM}+)"),
+    _rule(f"(#{LM}+)", str),
     # numbers
     _rule(f"([-+]?{NUMBER})"),
     _rule(rf"((?:{D}{{1,4}}[- \u00a0])?{D}{{1,4}}(?:\\?/|\u2044){D}{{1,4}})", _one_token),
@@ -166,7 +166,6 @@ RULES: tuple[Rule, ...] = (
     _rule(r"([A-Z]*\$)"),
     # words with hyphens, slashes and ampersands
     _rule(f"({HYPHENED})"),
-    _rule(f"({DOTTED})"),
     _rule(rf"({SLASHED}(?:\\?/{SLASHED}){{1,2}})"),
     _rule(f"({CAPITALS})", _ampersand),
     # abbreviations
@@ -175,6 +174,7 @@ RULES: tuple[Rule, ...] = (
     _abbreviations(r"Ph\.D Ed\.D", r"[\s\S]{1,2}"),
     _abbreviations(ENDING_ABBREVIATIONS, r"[\s\S]{1,2}"),
     _abbreviations(CAPITAL_ABBREVIATIONS + " " + CAPITAL_ABBREVIATIONS.upper(), r"[\s\S]{1,2}", flags=0),
+    _rule(f"({DOTTED})"),
     _abbreviations(NUMBER_ABBREVIATIONS, rf"[ \u00a0\n]*{D}"),
     _rule(rf"([A-Za-z])\.[ \u00a0\n]+{SENTENCE_STARTS}[ \n]"),
     _rule(r"([A-Za-z]\.)"),

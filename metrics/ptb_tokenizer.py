@@ -6,7 +6,11 @@ Known differences, all of them rare:
   then gives every later caption the tokens of the one before it. Here it is a space: one caption is one line.
 - A lone surrogate cannot be encoded and stops the original; here it is dropped as an unknown character.
 - Tokens that the original finds across two captions, other than the two cases of `_context`.
+- Characters beyond the basic plane inside a web address are kept by the original and part it here.
+- A capital sigma before a digit is lower-cased as a final one here, as an inner one there.
 - Rules of the original for rare words that no probe brought up (see `metrics/ptb_rules.py`).
+
+On 100,000 generated hard captions five differed, on the 45,493 of the photographs none.
 """
 
 import re
