@@ -5,6 +5,7 @@ import logging
 import os
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -55,16 +56,16 @@ def run_inference(
         raise ValueError("inference needs one source: --image, --json or --random")
     if json_file is not None and styles:
         raise ValueError("--style does not go with --json, whose requests name their styles; leave it out")
+    samples: list[Sample] = []
+    if json_file is not None:
+        samples = read_requests(json_file, image_dir=_image_dir(config), image_suffix=_suffix(config))
+    if random_n is not None:
+        samples = _drawn(config, split or config.eval.split, random_n, config.seed if seed is None else seed)
+        samples = _in_styles(samples, styles) if styles else samples
     captioner = open_captioner(config, find_checkpoint(config.work_dir, checkpoint))
     if images is not None:
         samples = [_sample(image, style) for image in images for style in styles or captioner.styles]
-    elif json_file is not None:
-        samples = read_requests(json_file, image_dir=_image_dir(config), image_suffix=_suffix(config))
-    else:
-        assert random_n is not None
-        samples = _drawn(config, split or config.eval.split, random_n, config.seed if seed is None else seed)
-        if styles:
-            samples = _in_styles(samples, styles)
+    samples = [replace(sample, style=captioner.canonical(sample.style)) for sample in samples]
     captions = captioner.caption(samples, **search_settings(config))
     results = [_result(sample, caption) for sample, caption in zip(samples, captions, strict=True)]
     _write(Path(output or config.work_dir), results)

@@ -71,6 +71,10 @@ class Captioner:
         """The styles that the model was trained in, as its style map writes them."""
         return tuple(self.preprocessor.style_map.tokens)
 
+    def canonical(self, style: str) -> str:
+        """The style's name as the style map writes it; an unknown one as it is."""
+        return self.preprocessor.style_map.find(style) or style
+
     @torch.no_grad()
     def caption(
         self,
