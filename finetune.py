@@ -52,12 +52,14 @@ def train(config: Config, args: argparse.Namespace) -> int:
 def evaluate(config: Config, args: argparse.Namespace) -> int:
     """Caption a split, score it, and write the scores to stdout as one line of JSON.
 
-    --checkpoint names the model to score; without it, the best one in work_dir is.
+    --checkpoint names the model to score; without it, the best one in work_dir is. --control scores, in its place, the
+    model that sees no image (blank-image) or is asked for another style (wrong-style), or no model (constant).
     """
     with _results_only():
         from metrics.evaluation import run_evaluation
 
-        scores = run_evaluation(config, getattr(args, "checkpoint", None), args.split or config.eval.split)
+        checkpoint, split = getattr(args, "checkpoint", None), args.split or config.eval.split
+        scores = run_evaluation(config, checkpoint, split, args.control)
     _write(json.dumps(scores))
     return 0
 
@@ -65,22 +67,21 @@ def evaluate(config: Config, args: argparse.Namespace) -> int:
 def inference(config: Config, args: argparse.Namespace) -> int:
     """Caption images in the asked styles: a line `image<TAB>style<TAB>caption` each.
 
-    --checkpoint names the model to use; without it, the best one in work_dir is.
+    --checkpoint names the model to use; without it, the best one in work_dir is. Without --style, images are captioned
+    in every style that the model knows, and those of a split in the styles that it has for them.
     """
     # A comma inside parentheses belongs to the name: "Articulate (Well-spoken, Expressive)".
     styles = [style.strip() for style in re.split(r",(?![^()]*\))", args.style)] if args.style else None
-    if args.image and not styles:
-        raise ValueError("--image needs --style, for example --style Sweet,Cynical")
     with _results_only():
-        from models.captioner import run_inference
+        from metrics.inference import run_inference
 
         captions = run_inference(
             config,
             checkpoint=getattr(args, "checkpoint", None),
             images=args.image,
             styles=styles,
-            requests=args.json,
-            random=args.random,
+            json_file=args.json,
+            random_n=args.random,
             split=args.split or config.eval.split,
             output=args.output,
         )
@@ -186,12 +187,13 @@ def make_parser() -> argparse.ArgumentParser:
     sub.add_argument("--resume", action="store_true", help="continue the run in work_dir where it stopped")
     sub = command("eval", evaluate)
     sub.add_argument("--split", choices=("train", "val", "test"), help="split to score [eval.split]")
+    sub.add_argument("--control", metavar="NAME", help="blank-image, wrong-style or constant, to hold scores against")
     sub = command("inference", inference)
     source = sub.add_mutually_exclusive_group(required=True)
     source.add_argument("--image", nargs="+", metavar="FILE", help="images to caption")
     source.add_argument("--json", metavar="FILE", help='[{"image" or "image_hash", "style", "reference"?}, ...]')
     source.add_argument("--random", type=_count, metavar="N", help="N images of a split")
-    sub.add_argument("--style", metavar="A,B", help="styles, separated by commas")
+    sub.add_argument("--style", metavar="A,B", help="styles, separated by commas; default: all")
     sub.add_argument("--split", choices=("train", "val", "test"), help="split for --random [eval.split]")
     sub.add_argument("--output", metavar="DIR", help="folder for the JSON and the contact sheets; default work_dir")
     sub = command("doctor", doctor)
