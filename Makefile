@@ -36,7 +36,7 @@ install: .venv/.installed $(EXTRAS:%=.venv/.installed-%)
 	@touch $@
 
 demo: install
-	$(BIN)/python finetune.py --conf $(CONF) train
+	$(BIN)/python finetune.py --conf $(CONF) train --resume  # a finished run is kept as it is
 	$(BIN)/python finetune.py --conf $(CONF) eval
 	$(BIN)/python finetune.py --conf $(CONF) inference --random 12
 
