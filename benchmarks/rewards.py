@@ -1,8 +1,8 @@
 """Seconds to score 320 candidates with CIDEr-D, ours beside Java's tokenizer + ModelScope's ciderD; prints JSON.
 
 Both start from raw captions and a document-frequency table in memory, in one process, turn about, on fresh candidates
-in every round. "first" is ours when the references are seen for the first time. The Java side tokenizes the candidates
-only (its references are tokenized beforehand) or, as `java_all`, the references too.
+in every round. `java` tokenizes candidates and references, as SCST code does at every step; `java_candidates` has its
+references tokenized beforehand. `ours_first` is ours when the references are seen for the first time.
 
     python benchmarks/rewards.py [--rounds 7]
 """
@@ -82,14 +82,14 @@ def main() -> None:
         return fresh.score(ptb_tokenize(captions), [ptb_tokenize(one) for one in raw_references])
 
     ours: list[float] = []
-    times: dict[str, list[float]] = {"ours": [], "java": [], "java_all": []}
+    times: dict[str, list[float]] = {"ours": [], "java_candidates": [], "java": []}
     apart = 0.0
     for _ in range(rounds):
         captions = [caption(generator) for _ in references]
         for name, score in (
             ("ours", lambda captions=captions: cider_d.score(ptb_tokenize(captions), references)),
-            ("java", lambda captions=captions: original(captions, keyed)),
-            ("java_all", lambda captions=captions: original_all(captions)),
+            ("java_candidates", lambda captions=captions: original(captions, keyed)),
+            ("java", lambda captions=captions: original_all(captions)),
         ):
             took, scores = seconds(score)
             times[name].append(took)
@@ -102,7 +102,7 @@ def main() -> None:
                 "candidates": len(references),
                 "references_each": REFERENCES,
                 "seconds": medians | {"ours_first": seconds(lambda: first(captions))[0]},
-                "times_as_fast": {name: medians[name] / medians["ours"] for name in ("java", "java_all")},
+                "times_as_fast": {name: medians[name] / medians["ours"] for name in ("java_candidates", "java")},
                 "largest_difference": apart,
                 "machine": platform.processor() or platform.machine(),
                 "python": platform.python_version(),

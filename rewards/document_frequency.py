@@ -10,6 +10,7 @@ import io
 import logging
 import os
 import pickle
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -140,7 +141,8 @@ def _read(path: Path) -> tuple[DocumentFrequency, str | None]:
         if not (isinstance(ngram, tuple) and all(isinstance(word, str) for word in ngram) and _is_count(count)):
             raise ValueError(f"{path} counts {ngram!r} as {count!r}; it must count tuples of words, as numbers")
     found = content.get("fingerprint")
-    return DocumentFrequency(float(documents), dict(counts)), found if isinstance(found, str) else None
+    counts = {tuple(map(sys.intern, ngram)): count for ngram, count in counts.items()}
+    return DocumentFrequency(float(documents), counts), found if isinstance(found, str) else None
 
 
 def _is_count(value: object) -> bool:
