@@ -1,7 +1,6 @@
 """Beam search and sampling over one encoder pass an image.
 
-Beam search has the semantics of fairseq's `SequenceGenerator`, which OFA was published with; sampling returns the
-log-probabilities that policy gradients need.
+Sampling returns the log-probabilities that policy gradients need.
 
 Shapes: B prompts, K candidates a prompt, T caption positions, V vocabulary.
 """
@@ -11,17 +10,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from models.ofa.beams import Beams, Hypothesis
+from models.ofa.constraints import Constraints
 from models.ofa.encoder import OFAEncoderOutput
 from models.ofa.modeling import OFAModel
 
-
-@dataclass(frozen=True)
-class Hypothesis:
-    """A finished caption: `tokens` int64 [T] with eos and without bos; `score` is its mean log-probability, where the
-    mean divides by T ** length_penalty."""
-
-    tokens: Tensor
-    score: float
+__all__ = ["Hypothesis", "Samples", "beam_search", "filter_logits", "sample"]
 
 
 @dataclass(frozen=True)
@@ -38,88 +32,6 @@ class Samples:
     tokens: Tensor
     log_probs: Tensor
     encoder_outputs: OFAEncoderOutput
-
-
-def forbidden_tokens(tokens: Tensor, size: int) -> Tensor:
-    """Tokens that would complete an n-gram of `size` for the second time.
-
-    Args:
-        tokens: captions so far [N, t], bos included.
-        size: words in an n-gram; 0 forbids nothing.
-
-    Returns:
-        [N, W] int64 over the W n-grams so far: the forbidden token, or -1.
-    """
-    if size <= 0 or tokens.shape[1] < size:
-        return tokens.new_empty(tokens.shape[0], 0)
-    grams = tokens.unfold(1, size, 1)
-    tail = tokens[:, tokens.shape[1] - size + 1 :]
-    repeated = (grams[..., :-1] == tail[:, None]).all(-1)
-    return grams[..., -1].masked_fill(~repeated, -1)
-
-
-def constrain(
-    scores: Tensor,
-    tokens: Tensor,
-    step: int,
-    *,
-    min_len: int,
-    max_len_b: int,
-    no_repeat_ngram_size: int,
-    pad: int,
-    eos: int,
-) -> Tensor:
-    """Set the scores [N, V] of tokens that may not come next, after `tokens` [N, step + 1], to -inf. In place."""
-    scores.masked_fill_(scores.isnan(), -torch.inf)
-    scores[:, pad] = -torch.inf
-    if step < min_len:
-        scores[:, eos] = -torch.inf
-    if step >= max_len_b:
-        ended = scores[:, eos].clone()
-        scores.fill_(-torch.inf)
-        scores[:, eos] = ended
-    banned = forbidden_tokens(tokens, no_repeat_ngram_size)
-    if banned.shape[1]:
-        # Rows without a ban point at pad, which is forbidden anyway: no shape depends on the data.
-        scores.scatter_(1, banned.where(banned >= 0, pad), -torch.inf)
-    return scores
-
-
-class _Finished:
-    """Hypotheses that ended, kept as tensors so that no step waits for the device."""
-
-    def __init__(self, prompts: int, beam_size: int, length: int, like: Tensor):
-        self.tokens = like.new_zeros(prompts, beam_size, length)
-        self.lengths = like.new_zeros(prompts, beam_size)
-        self.scores = torch.full((prompts, beam_size), -torch.inf, device=like.device)
-        self.count = like.new_zeros(prompts)
-
-    def add(self, prompts: Tensor, ended: Tensor, tokens: Tensor, scores: Tensor) -> None:
-        """Store those of `tokens` [b, k, t] where `ended` [b, k], in order, until a prompt has `beam_size` of them.
-
-        `prompts` [b] names the rows among all prompts.
-        """
-        slot = self.count[prompts, None] + ended.cumsum(1) - 1
-        stored = ended & (slot < self.tokens.shape[1])
-        row, column = stored.nonzero(as_tuple=True)
-        place = (prompts[row], slot[row, column])
-        self.tokens[(*place, slice(None, tokens.shape[2]))] = tokens[row, column]
-        self.lengths[place] = tokens.shape[2]
-        self.scores[place] = scores[row, column]
-        self.count[prompts] += stored.sum(1)
-
-    def sorted(self) -> list[list[Hypothesis]]:
-        scores, order = self.scores.sort(dim=1, descending=True, stable=True)
-        tokens = self.tokens.gather(1, order[..., None].expand_as(self.tokens)).cpu()
-        lengths = self.lengths.gather(1, order).tolist()
-        return [
-            [
-                Hypothesis(tokens[row, beam, : lengths[row][beam]].clone(), score)
-                for beam, score in enumerate(beams)
-                if lengths[row][beam]
-            ]
-            for row, beams in enumerate(scores.tolist())
-        ]
 
 
 @torch.no_grad()
@@ -160,64 +72,24 @@ def beam_search(
             f"beam search needs beam_size >= 1 and min_len <= max_len_b; got {beam_size=}, {min_len=}, {max_len_b=}"
         )
     config = model.config
-    pad, eos = config.pad_token_id, config.eos_token_id
-    beams = min(beam_size, config.vocab_size - 1)
-    prompts, device = input_ids.shape[0], input_ids.device
+    limits = Constraints(min_len, max_len_b, no_repeat_ngram_size, config.pad_token_id, config.eos_token_id)
+    count = min(beam_size, config.vocab_size - 1)
     source = model.decoder.prepare(model.encoder(input_ids, patch_images, patch_masks, image_index), max_len_b + 1)
-    caches = model.decoder.caches(prompts * beams, max_len_b + 1, like=source.keys_values[0][0])
-    finished = _Finished(prompts, beams, max_len_b + 1, input_ids)
-
-    active = torch.arange(prompts, device=device)  # prompts that are still searched
-    tokens = torch.full((prompts * beams, 1), config.decoder_start_token_id, device=device)
-    scores = torch.zeros(prompts, beams, device=device)
-    dead = torch.zeros(prompts, beams, dtype=torch.bool, device=device)  # beams whose hypothesis has ended
+    caches = model.decoder.caches(input_ids.shape[0] * count, max_len_b + 1, like=source.keys_values[0][0])
+    start = config.decoder_start_token_id
+    beams = Beams(input_ids.shape[0], count, max_len_b, start, config.eos_token_id, like=input_ids)
     for step in range(max_len_b + 1):
-        logits = model.decoder.step(tokens[:, -1], step, source, caches)
-        log_probs = constrain(
-            logits.float().log_softmax(-1),
-            tokens,
-            step,
-            min_len=min_len,
-            max_len_b=max_len_b,
-            no_repeat_ngram_size=no_repeat_ngram_size,
-            pad=pad,
-            eos=eos,
-        )
-        log_probs = log_probs.view(active.numel(), beams, -1)
-        # All beams are alike at first: only one of them may propose.
-        totals = log_probs[:, :1] if step == 0 else log_probs + scores[..., None]
-        # Twice as many candidates as beams: if half of them end, enough are left to go on with.
-        count = min(2 * beams, totals[0].numel() - 1)
-        best, index = totals.flatten(1).topk(count)
-        origin, token = index // log_probs.shape[-1], index % log_probs.shape[-1]
-        rows = origin + torch.arange(active.numel(), device=device)[:, None] * beams
-
-        ends = token.eq(eos) & best.isfinite()
-        ends[:, :beams] &= ~dead[:, : ends.shape[1]]
-        among_best = ends[:, :beams]
-        ended_tokens = torch.cat([tokens[rows[:, :beams]][..., 1:], token[:, :beams, None]], dim=-1)
-        finished.add(active, among_best, ended_tokens, best[:, :beams] / (step + 1) ** length_penalty)
-        going_on = finished.count[active] < beams
-        if step == max_len_b or not going_on.any():
+        logits = model.decoder.step(beams.tokens[:, -1], step, source, caches)
+        log_probs = limits.apply(logits.float().log_softmax(-1), beams.tokens)
+        grown = beams.advance(log_probs, length_penalty)
+        if grown is None:
             break
-
-        # The first candidates in line that neither ended nor come from a place already taken by an ended one.
-        skip = ends.clone()
-        skip[:, :beams] |= dead[:, : ends.shape[1]]
-        line = torch.arange(count, device=device) + count * skip
-        place, chosen = line.topk(min(beams, count), dim=1, largest=False)
-        dead = place >= count
-        scores = best.gather(1, chosen)
-        kept = rows.gather(1, chosen)
-        token = token.gather(1, chosen)
-        if not going_on.all():
-            active, dead, scores, kept, token = (t[going_on] for t in (active, dead, scores, kept, token))
-            source = source.keep(going_on.nonzero().flatten())
-        kept = kept.flatten()
-        tokens = torch.cat([tokens[kept], token.view(-1, 1)], dim=1)
+        kept, stay = grown
+        if stay is not None:
+            source = source.keep(stay)
         for cache in caches:
             cache.reorder(kept)
-    return finished.sorted()
+    return beams.finished.best_first()
 
 
 def filter_logits(logits: Tensor, *, temperature: float, top_k: int, top_p: float) -> Tensor:
@@ -270,6 +142,7 @@ def sample(
             f"got {num_samples=}, {temperature=}, {top_p=}, {top_k=}, {min_len=}, {max_len_b=}"
         )
     config = model.config
+    limits = Constraints(min_len, max_len_b, no_repeat_ngram_size, config.pad_token_id, config.eos_token_id)
     encoded = model.encoder(input_ids, patch_images, patch_masks, image_index)
     source = model.decoder.prepare(encoded, max_len_b + 1)
     rows = input_ids.shape[0] * num_samples
@@ -279,16 +152,7 @@ def sample(
     log_probs = []
     for step in range(max_len_b + 1):
         logits = model.decoder.step(tokens[:, -1], step, source, caches).float()
-        allowed = constrain(
-            logits.clone(),
-            tokens,
-            step,
-            min_len=min_len,
-            max_len_b=max_len_b,
-            no_repeat_ngram_size=no_repeat_ngram_size,
-            pad=config.pad_token_id,
-            eos=config.eos_token_id,
-        )
+        allowed = limits.apply(logits.clone(), tokens)
         if temperature == 0:
             token = allowed.argmax(-1)
         else:

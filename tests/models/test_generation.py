@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from models.ofa import OFAModel
-from models.ofa.generation import beam_search, filter_logits, forbidden_tokens, sample
+from models.ofa.constraints import forbidden_tokens
+from models.ofa.generation import beam_search, filter_logits, sample
 from tests.models.nano import (
     BOS,
     EOS,

@@ -1,0 +1,147 @@
+"""The state of a beam search, kept as tensors so that no step waits for the device but to ask whether it is the last.
+
+The semantics are those of fairseq's `SequenceGenerator`, which OFA was published with: a prompt is finished when as
+many hypotheses as beams have ended; an end counts only among the best `beams` candidates of a step; scores are divided
+by length.
+
+Shapes: b prompts still searched (of B), k beams, c candidates of a step, t tokens so far, V vocabulary.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """A finished caption: `tokens` int64 [T] with eos and without bos; `score` is its mean log-probability, where the
+    mean divides by T ** length_penalty."""
+
+    tokens: Tensor
+    score: float
+
+
+class Finished:
+    """The hypotheses that ended.
+
+    Args:
+        prompts, beam_size, length: at most `beam_size` hypotheses of at most `length` tokens for each prompt.
+        like: int64 tensor on the device to use.
+    """
+
+    def __init__(self, prompts: int, beam_size: int, length: int, like: Tensor):
+        self.tokens = like.new_zeros(prompts, beam_size, length)
+        self.lengths = like.new_zeros(prompts, beam_size)
+        self.scores = torch.full((prompts, beam_size), -torch.inf, device=like.device)
+        self.count = like.new_zeros(prompts)
+
+    def add(self, prompts: Tensor, ended: Tensor, tokens: Tensor, scores: Tensor) -> None:
+        """Store those of `tokens` [b, k, t] where `ended` [b, k], in order, until a prompt has `beam_size` of them.
+
+        `prompts` [b] names the rows among all prompts.
+        """
+        slot = self.count[prompts, None] + ended.cumsum(1) - 1
+        stored = ended & (slot < self.tokens.shape[1])
+        row, column = stored.nonzero(as_tuple=True)
+        place = (prompts[row], slot[row, column])
+        self.tokens[(*place, slice(None, tokens.shape[2]))] = tokens[row, column]
+        self.lengths[place] = tokens.shape[2]
+        self.scores[place] = scores[row, column]
+        self.count[prompts] += stored.sum(1)
+
+    def best_first(self) -> list[list[Hypothesis]]:
+        """The hypotheses of every prompt, best first."""
+        scores, order = self.scores.sort(dim=1, descending=True, stable=True)
+        tokens = self.tokens.gather(1, order[..., None].expand_as(self.tokens)).cpu()
+        lengths = self.lengths.gather(1, order).tolist()
+        return [
+            [
+                Hypothesis(tokens[row, beam, : lengths[row][beam]].clone(), score)
+                for beam, score in enumerate(beams)
+                if lengths[row][beam]
+            ]
+            for row, beams in enumerate(scores.tolist())
+        ]
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The best continuations of a step, best first: total log-probability, token, and place among all beams, [b, c]."""
+
+    scores: Tensor
+    tokens: Tensor
+    rows: Tensor
+
+
+class Beams:
+    """The hypotheses that are still growing.
+
+    Attributes:
+        active: [b] the prompts that are still searched.
+        tokens: [b·k, t] what the beams hold, bos first.
+        scores: [b, k] their log-probabilities.
+        dead: [b, k] places that an ended hypothesis keeps, because nothing was left to fill them.
+    """
+
+    def __init__(self, prompts: int, beams: int, max_len: int, start: int, eos: int, like: Tensor):
+        device = like.device
+        self.beams, self.eos, self.last_step = beams, eos, max_len
+        self.active = torch.arange(prompts, device=device)
+        self.tokens = torch.full((prompts * beams, 1), start, device=device)
+        self.scores = torch.zeros(prompts, beams, device=device)
+        self.dead = torch.zeros(prompts, beams, dtype=torch.bool, device=device)
+        self.finished = Finished(prompts, beams, max_len + 1, like)
+
+    def advance(self, log_probs: Tensor, length_penalty: float) -> tuple[Tensor, Tensor | None] | None:
+        """Grow every beam by one token of `log_probs` [b·k, V].
+
+        Returns:
+            None when all prompts are finished; else the place among the former beams that each beam [b·k] goes on
+            from, and, if prompts were finished, the rows of the former `active` that stay.
+        """
+        step = self.tokens.shape[1] - 1
+        best = self._candidates(log_probs.view(self.active.numel(), self.beams, -1), step)
+        dead = self.dead[:, : best.tokens.shape[1]]
+        ends = best.tokens.eq(self.eos) & best.scores.isfinite()
+        ends[:, : self.beams] &= ~dead
+        self._finish(best, ends[:, : self.beams], length_penalty)
+        going_on = self.finished.count[self.active] < self.beams
+        if step == self.last_step or not going_on.any():
+            return None
+        taken = ends.clone()
+        taken[:, : self.beams] |= dead
+        return self._continue(best, taken, going_on)
+
+    def _candidates(self, log_probs: Tensor, step: int) -> Candidates:
+        # All beams are alike at first: only one of them may propose.
+        totals = log_probs[:, :1] if step == 0 else log_probs + self.scores[..., None]
+        # Twice as many candidates as beams: if half of them end, enough are left to go on with.
+        count = min(2 * self.beams, totals[0].numel() - 1)
+        scores, index = totals.flatten(1).topk(count)
+        first = torch.arange(self.active.numel(), device=index.device)[:, None] * self.beams
+        vocabulary = log_probs.shape[-1]
+        return Candidates(scores, index % vocabulary, index // vocabulary + first)
+
+    def _finish(self, best: Candidates, ends: Tensor, length_penalty: float) -> None:
+        length = self.tokens.shape[1]
+        rows, last = best.rows[:, : self.beams], best.tokens[:, : self.beams, None]
+        tokens = torch.cat([self.tokens[rows][..., 1:], last], dim=-1)
+        self.finished.add(self.active, ends, tokens, best.scores[:, : self.beams] / length**length_penalty)
+
+    def _continue(self, best: Candidates, taken: Tensor, going_on: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Go on with the first candidates that are not `taken` [b, c], for the prompts that are `going_on` [b]."""
+        count = taken.shape[1]
+        line = torch.arange(count, device=taken.device) + count * taken
+        place, chosen = line.topk(min(self.beams, count), dim=1, largest=False)
+        dead, scores = place >= count, best.scores.gather(1, chosen)
+        rows, tokens = best.rows.gather(1, chosen), best.tokens.gather(1, chosen)
+        stay = None
+        if not going_on.all():
+            stay = going_on.nonzero().flatten()
+            dead, scores, rows, tokens = dead[stay], scores[stay], rows[stay], tokens[stay]
+            self.active = self.active[stay]
+        self.dead, self.scores = dead, scores
+        kept = rows.flatten()
+        self.tokens = torch.cat([self.tokens[kept], tokens.view(-1, 1)], dim=1)
+        return kept, stay

@@ -1,0 +1,58 @@
+"""What may come next in a caption: the limits that beam search and sampling share."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Constraints:
+    """Limits of a caption.
+
+    Attributes:
+        min_len, max_len_b: fewest and most tokens before eos.
+        no_repeat_ngram_size: an n-gram of this many tokens (bos among them) occurs once; 0 allows all.
+        pad, eos: ids of the vocabulary.
+    """
+
+    min_len: int
+    max_len_b: int
+    no_repeat_ngram_size: int
+    pad: int
+    eos: int
+
+    def apply(self, scores: Tensor, tokens: Tensor) -> Tensor:
+        """Set the scores [N, V] of tokens that may not come after `tokens` [N, t], bos first, to -inf; in place."""
+        step = tokens.shape[1] - 1
+        scores.masked_fill_(scores.isnan(), -torch.inf)
+        scores[:, self.pad] = -torch.inf
+        if step < self.min_len:
+            scores[:, self.eos] = -torch.inf
+        if step >= self.max_len_b:
+            ending = scores[:, self.eos].clone()
+            scores.fill_(-torch.inf)
+            scores[:, self.eos] = ending
+        banned = forbidden_tokens(tokens, self.no_repeat_ngram_size)
+        if banned.shape[1]:
+            # Rows without a ban point at pad, which is forbidden anyway: no shape depends on the data.
+            scores.scatter_(1, banned.where(banned >= 0, self.pad), -torch.inf)
+        return scores
+
+
+def forbidden_tokens(tokens: Tensor, size: int) -> Tensor:
+    """Tokens that would complete an n-gram of `size` for the second time.
+
+    Args:
+        tokens: captions so far [N, t], bos included.
+        size: tokens in an n-gram; 0 forbids nothing.
+
+    Returns:
+        [N, W] int64 over the W n-grams so far: the forbidden token, or -1.
+    """
+    if size <= 0 or tokens.shape[1] < size:
+        return tokens.new_empty(tokens.shape[0], 0)
+    grams = tokens.unfold(1, size, 1)
+    tail = tokens[:, tokens.shape[1] - size + 1 :]
+    repeated = (grams[..., :-1] == tail[:, None]).all(-1)
+    return grams[..., -1].masked_fill(~repeated, -1)
