@@ -143,7 +143,7 @@ class EvalConfig:
     """Decoding and scoring."""
 
     split: Literal["train", "val", "test"] = opt("val", "split that `eval` captions and scores")
-    batch_size: int = opt(32, "images decoded together", low=1)
+    batch_size: int = opt(32, "captions decoded together", low=1)
     beam_size: int = opt(5, "beams; 1 = greedy", low=1, flag="beam_size")
     max_len_b: int = opt(16, "most tokens of a caption, the end token not counted", low=1, flag="max_len")
     min_len: int = opt(1, "fewest tokens of a caption", low=0)

@@ -207,7 +207,7 @@ def make_parser() -> argparse.ArgumentParser:
 def _load(args: argparse.Namespace) -> Config:
     flags = {name: getattr(args, name, None) for name in FLAGS}
     if args.run in (evaluate, inference):
-        # These name the model to run and the images decoded together; what was trained, and how, stays as it is.
+        # These name the model to run and the captions decoded together; what was trained, and how, stays as it is.
         flags["eval.batch_size"] = flags.pop("batch_size")
         del flags["checkpoint"]
     sets = getattr(args, "sets_before", []) + getattr(args, "sets_after", [])

@@ -32,6 +32,8 @@ DType = Literal["float32", "bfloat16", "float16"]
 
 # Under this many seconds a progress bar is noise.
 _PROGRESS_DELAY_S = 2
+# In a log file every update of it is kept.
+_LOGGED_PROGRESS_S = 30
 
 
 class Captioner:
@@ -121,6 +123,7 @@ class Captioner:
             delay=_PROGRESS_DELAY_S,
             disable=not progress,
             file=sys.stderr,
+            mininterval=0.1 if sys.stderr.isatty() else _LOGGED_PROGRESS_S,
             leave=False,
         )
         autocast = torch.autocast(self.model.device.type, getattr(torch, self.dtype), enabled=self.dtype != "float32")
@@ -175,7 +178,9 @@ class Captioner:
         missing = [] if blank_images else [image for image in unique_images(samples) if not os.path.isfile(image)]
         if missing:
             more = f" ({len(missing)} images are missing)" if len(missing) > 1 else ""
-            raise ValueError(f"image {missing[0]} does not exist{more}: correct its path, or set data.skip_bad")
+            raise ValueError(
+                f"image {missing[0]} does not exist{more}: correct its path (data.skip_bad leaves it out of a split)"
+            )
 
 
 def place(model: OFAModel, device: str) -> OFAModel:

@@ -1,5 +1,6 @@
 """From a configuration to predictions, metrics and controls, with a model of random weights."""
 
+import dataclasses
 import json
 import logging
 from pathlib import Path
@@ -141,6 +142,18 @@ def test_skip_bad_leaves_out_missing_images(tmp_path: Path) -> None:
     config = nano_run(tmp_path, data={"skip_bad": True})
     (tmp_path / "images" / "4.png").unlink()
     assert run_evaluation(config)["n_images"] == 1
+
+
+def test_public_weights_are_asked_in_the_configurations_way(tmp_path: Path) -> None:
+    config = nano_run(tmp_path)
+    plain = run_evaluation(config)
+    public = (tmp_path / "run" / "checkpoints" / "best").rename(tmp_path / "public")
+    (public / "style_map.json").unlink()
+    (public / "configuration.json").unlink()
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, patch_image_size=64, max_image_size=64))
+    report = run_evaluation(config, str(public))
+    assert report["checkpoint"] == str(public)
+    assert report["n_captions"] == plain["n_captions"]
 
 
 # --- what a user can get wrong ---------------------------------------------------------------------------------------
