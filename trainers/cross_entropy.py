@@ -44,10 +44,14 @@ def token_losses(logits: Tensor, target: Tensor, label_smoothing: float) -> tupl
     return (1 - label_smoothing - spread) * nll + spread * (size * normaliser - logits.sum(-1)), nll
 
 
+def kept_count(tokens: int, drop_worst_ratio: float) -> int:
+    """How many of `tokens` are left after the worst share is dropped; never none, for a loss is divided by it."""
+    return max(1, int(tokens * (1 - drop_worst_ratio)))
+
+
 def kept_tokens(losses: Tensor, drop_worst_ratio: float) -> Tensor:
-    """Indices of the tokens [n] left after the worst share is dropped."""
-    kept = int(losses.shape[0] * (1 - drop_worst_ratio))
-    return losses.topk(kept, largest=False).indices
+    """Indices of the losses [n] left after the worst share is dropped."""
+    return losses.topk(kept_count(losses.shape[0], drop_worst_ratio), largest=False).indices
 
 
 def symmetric_kl(logits_p: Tensor, logits_q: Tensor) -> Tensor:
@@ -84,7 +88,7 @@ class CrossEntropy:
     def count(self, batch: dict, step: int) -> int:
         """Tokens that the loss of a batch is summed over: what the update divides by, over all ranks."""
         tokens = int(batch["target"].ne(self.pad).sum())
-        return int(tokens * (1 - self.drop_worst_ratio)) if self._drops(step) else tokens
+        return kept_count(tokens, self.drop_worst_ratio) if self._drops(step) else tokens
 
     def __call__(self, model: OFAModel, batch: dict, step: int) -> ObjectiveOutput:
         """The summed loss of one micro-batch at update `step`."""
