@@ -1,5 +1,6 @@
 """What the training loop reads: groups of captions of one image, prepared by workers, in a resumable order."""
 
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -83,8 +84,8 @@ class MicroBatches:
 
 def training_loader(
     items: TrainingItems, sampler: UpdateSampler, *, batch_size: int, num_workers: int, pin_memory: bool
-) -> DataLoader[list[Batch]]:
-    """Yields for each update its list of micro-batches."""
+) -> DataLoader[Any]:
+    """Yields for each update its list of micro-batches, `list[Batch]`."""
     return DataLoader(
         items,
         batch_sampler=sampler,
@@ -92,7 +93,20 @@ def training_loader(
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
         pin_memory=pin_memory,
+        worker_init_fn=_outlive_interrupts,
+        # A loader draws a seed whenever it is iterated. From the generator that dropout draws from, a run that resumes
+        # within an epoch would get other dropout than one that was never interrupted.
+        generator=torch.Generator(),
     )
+
+
+def _outlive_interrupts(worker: int) -> None:
+    """Ctrl-C and SIGTERM often reach the whole process group, but the trainer needs its workers to end the update.
+
+    A second SIGTERM, as the loader sends to workers that do not leave, ends one.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from modelscope.trainers.builder import build_trainer
 
-from config import Config
+from conf.typed import read_json_object
+from config import Config, DataConfig
 from data import Split, read_split
 from data.demo import render
 from data.doctor import drop_bad, examine
@@ -32,7 +33,13 @@ LOGGER = logging.getLogger("stylecap")
 CONF_FILE = "conf.json"  # the configuration of the run, in its folder
 
 #: Settings that may differ when a run is resumed, because they do not change what is learnt.
-FREE_ON_RESUME = {"data.num_workers", "data.cache_images", "train.log_every", "train.keep_checkpoints", "train.tensorboard"}
+FREE_ON_RESUME = {
+    "data.num_workers",
+    "data.cache_images",
+    "train.log_every",
+    "train.keep_checkpoints",
+    "train.tensorboard",
+}
 
 
 def run_training(config: Config, *, resume: bool, rank: int = 0, ranks: int = 1, local_rank: int = 0) -> dict[str, Any]:
@@ -54,8 +61,8 @@ def run_training(config: Config, *, resume: bool, rank: int = 0, ranks: int = 1,
     world = distributed.start(rank, ranks, local_rank)
     try:
         with torch.random.fork_rng(devices=[]):
-            trainer = prepare(config, world, resume)
-            return trainer.train(resume=resume)
+            # Not kept in a variable: the trainer's data-parallel module must be gone before the process group is.
+            return prepare(config, world, resume).train(resume=resume)
     finally:
         distributed.stop()
 
@@ -69,22 +76,9 @@ def prepare(config: Config, world: World, resume: bool) -> Any:
     torch.manual_seed(config.seed)
     model, preprocessor = build_model(config, splits["train"], last)
     train, data = config.train, config.data
-    cache = None
-    if data.cache_images:
-        resize = ImageTransform(data.patch_image_size, data.max_image_size, train=False).resize
-        file = run / "cache" / f"train-{data.max_image_size}.bin"
-        paths = splits["train"].image_paths
-        cache = ImageCache(
-            file, paths, data.max_image_size, lambda path: resize(load_image(path, draft_size=data.max_image_size))
-        )
-    objective = CrossEntropy(
-        pad=model.config.pad_token_id,
-        label_smoothing=train.label_smoothing,
-        drop_worst_ratio=train.drop_worst_ratio,
-        drop_worst_after=train.drop_worst_after,
-        rdrop_alpha=train.rdrop_alpha,
-    )
-    used = {"objective", "label_smoothing", "drop_worst_ratio", "drop_worst_after", "rdrop_alpha", "dropout", "drop_path"}
+    losses = ("label_smoothing", "drop_worst_ratio", "drop_worst_after", "rdrop_alpha")
+    objective = CrossEntropy(pad=model.config.pad_token_id, **{name: getattr(train, name) for name in losses})
+    used = {"objective", "dropout", "drop_path", *losses}
     settings = {f.name: getattr(train, f.name) for f in dataclasses.fields(train) if f.name not in used}
     return build_trainer(
         "ofa-stylish-captioning",
@@ -96,10 +90,10 @@ def prepare(config: Config, world: World, resume: bool) -> Any:
             "val_split": splits.get("val"),
             "objective": objective,
             "world": world,
-            "image_cache": cache,
+            "image_cache": _image_cache(data, splits["train"], run / "cache") if data.cache_images else None,
             "validation": decoding(config) | {"num_workers": data.num_workers},
             "num_workers": data.num_workers,
-            "seed": config.seed + world.rank,
+            "seed": config.seed,
             **settings,
         },
     )
@@ -124,7 +118,7 @@ def _claim(run: Path, config: Config, resume: bool) -> Path | None:
         )
     former = run / CONF_FILE
     if last is not None and former.exists():
-        _check_same(json.loads(former.read_text(encoding="utf-8")), config.to_dict(), former)
+        _check_same(read_json_object(str(former)), config.to_dict(), former)
     run.mkdir(parents=True, exist_ok=True)
     former.write_text(json.dumps(config.to_dict(), indent=2) + "\n", encoding="utf-8")
     # ModelScope's trainer insists on a configuration file; ours is the one above.
@@ -170,7 +164,7 @@ def read_checked_splits(config: Config, world: World) -> dict[str, Split]:
     if config.data.format == "demo" and world.is_main:
         render(config.demo_dir(), images=config.data.demo_images, seed=config.seed)
     world.barrier()
-    splits = {}
+    splits: dict[str, Split] = {}
     for name in ("train", "val"):
         if name == "train" or name in config.splits():
             split = read_split(name, **config.reader_arguments(name))
@@ -187,6 +181,13 @@ def read_checked_splits(config: Config, world: World) -> dict[str, Split]:
                 LOGGER.warning("split %s: skipped captions: %s", name, skipped)
             splits[name] = split
     return splits
+
+
+def _image_cache(data: DataConfig, split: Split, folder: Path) -> ImageCache:
+    side = data.max_image_size
+    resize = ImageTransform(data.patch_image_size, side, train=False).resize
+    file = folder / f"train-{side}.bin"
+    return ImageCache(file, split.image_paths, side, lambda path: resize(load_image(path, draft_size=side)))
 
 
 # --- model -----------------------------------------------------------------------------------------------------------
@@ -217,9 +218,9 @@ def build_model(
     if source is not None:
         model = load_model(source, config_overrides=overrides)
     else:
-        size = {"vocab_size": len(preprocessor.tokenizer)}
+        shape: dict[str, Any] = {"vocab_size": len(preprocessor.tokenizer), **overrides}
         preset = config.model.preset
-        model = OFAModel(preset_config(preset, **size, **overrides) if preset else OFAConfig(**size, **overrides))
+        model = OFAModel(preset_config(preset, **shape) if preset else OFAConfig(**shape))
         if config.model.resnet_weights:
             load_resnet_weights(model, config.model.resnet_weights)
     start_style_tokens(model, preprocessor, known)
@@ -245,15 +246,15 @@ def _tokenizer(config: Config, train: Split, source: Path | None, style_map: Sty
     if config.model.vocabulary == "train":
         words = [style_words(style) for style in style_map.tokens]
         texts = [config.style.prompt.format(word) for word in words]
-        limits = {"max_words": config.data.max_tgt_length, "lowercase": config.data.lowercase}
-        texts += [target_text(sample.caption, **limits) for sample in train]
+        words_kept, lowercase = config.data.max_tgt_length, config.data.lowercase
+        texts += [target_text(sample.caption, words_kept, lowercase=lowercase) for sample in train]
         # One code a style and one for unknown styles; `style_map.token_ids` checks maps that reach further.
         return OFATokenizer.train(texts, config.model.vocabulary_size, num_codes=len(style_map.tokens) + 1)
     folder = config.model.vocabulary or (source if source is not None and source.is_dir() else None)
     if folder is None:
         raise ValueError(
-            f"model.checkpoint {source} is a single file without a vocabulary: set model.vocabulary to a directory with "
-            "OFA's vocab.json and merges.txt"
+            f"model.checkpoint {source} is a single file without a vocabulary: set model.vocabulary to a directory "
+            "with OFA's vocab.json and merges.txt"
         )
     return OFATokenizer.from_pretrained(str(folder))
 

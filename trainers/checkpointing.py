@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 STATE_FILE = "training_state.pt"
-_NAME = re.compile(r"step-(\d+)")
+_NAME = re.compile(r"step-\d+")
+_REMEDY = "point the link `last` beside it at an older checkpoint, or start a new run with another --work_dir"
 
 
 class CheckpointFolder:
@@ -35,21 +36,32 @@ class CheckpointFolder:
             OSError: the disk is full or not writable; what was there before is whole.
         """
         self.root.mkdir(parents=True, exist_ok=True)
+        self._tidy()
         final = self.root / f"step-{step:06d}"
         temporary = self.root / f".{final.name}.{os.getpid()}.tmp"
         try:
-            shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir()
             write(temporary)
             save_state(state, temporary / STATE_FILE)
             _sync(temporary)
-            if final.exists():  # a checkpoint of the same update, as after an interruption
-                shutil.rmtree(final)
+            if final.exists():  # of the same update: saved when the run was interrupted, and now validated
+                final.rename(final.with_name(f".{final.name}.former"))
             temporary.rename(final)
         finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+            self._tidy()
         self.link("last", final)
         return final
+
+    def _tidy(self) -> None:
+        """Remove what saving leaves behind, now or in a process that was killed; what is not replaced goes back."""
+        for former in self.root.glob(".step-*.former"):
+            final = self.root / former.stem.removeprefix(".")
+            if final.exists():
+                shutil.rmtree(former, ignore_errors=True)
+            else:
+                former.rename(final)
+        for unfinished in self.root.glob(".step-*.tmp"):
+            shutil.rmtree(unfinished, ignore_errors=True)
 
     def link(self, name: str, checkpoint: Path) -> None:
         """Point `root/name` at a checkpoint, without a moment at which it points nowhere."""
@@ -65,11 +77,11 @@ class CheckpointFolder:
 
     def prune(self) -> None:
         """Remove the oldest checkpoints over `keep`; the best and the last always stay."""
-        saved = sorted((path for path in self.root.iterdir() if _NAME.fullmatch(path.name)), key=lambda p: p.name)
-        protected = {self.find("best"), self.find("last")}
-        spare = [path for path in saved if path.resolve() != self.find("best")]
-        for path in spare[: -self.keep]:
-            if path.resolve() not in protected:
+        best, last = self.find("best"), self.find("last")
+        saved = [path for path in self.root.iterdir() if _NAME.fullmatch(path.name) and path.resolve() != best]
+        saved.sort(key=lambda path: int(path.name.removeprefix("step-")))
+        for path in saved[: -self.keep]:
+            if path.resolve() != last:
                 shutil.rmtree(path)
 
 
@@ -89,11 +101,16 @@ def load_state(checkpoint: Path) -> dict[str, Any]:
     """
     path = checkpoint / STATE_FILE
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ValueError(f"{checkpoint}: holds no {STATE_FILE}, so no run can be resumed from it") from None
-    except Exception as error:
-        raise ValueError(f"{path}: is damaged ({error}); resume from an older checkpoint of the folder") from error
+    except Exception as error:  # damaged pickles raise whatever their bytes happen to mean
+        # Of torch's long messages, which go on to recommend to run the code in the file, only the first sentence.
+        reason = str(error).partition("\n")[0].partition(". ")[0] or type(error).__name__
+        raise ValueError(f"{path}: is damaged ({reason}); {_REMEDY}") from error
+    if not isinstance(state, dict) or "step" not in state:
+        raise ValueError(f"{path}: holds no state of a training run; {_REMEDY}")
+    return state
 
 
 def _sync(folder: Path) -> None:
@@ -104,3 +121,18 @@ def _sync(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def rng_state() -> dict[str, torch.Tensor]:
+    """The generators that training draws from (dropout); crops and flips have seeds of their own."""
+    state = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def set_rng_state(state: dict[str, torch.Tensor]) -> None:
+    """Put the generators back as `rng_state` found them."""
+    torch.set_rng_state(state["cpu"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])

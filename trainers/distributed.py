@@ -1,10 +1,11 @@
 """The few collectives that training needs, for one process or many."""
 
-from dataclasses import dataclass
+import gc
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import distributed
+from torch import distributed, nn
 
 
 @dataclass(frozen=True)
@@ -13,7 +14,7 @@ class World:
 
     rank: int = 0
     size: int = 1
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     @property
     def is_main(self) -> bool:
@@ -43,6 +44,12 @@ class World:
         distributed.broadcast_object_list(values, src=0)
         return values[0]
 
+    def share_buffers(self, module: nn.Module) -> None:
+        """Give every rank rank 0's buffers, such as the running statistics of batch normalisation."""
+        if self.size > 1:
+            for buffer in module.buffers():
+                distributed.broadcast(buffer, src=0)
+
     def barrier(self) -> None:
         if self.size > 1:
             distributed.barrier()
@@ -61,5 +68,8 @@ def start(rank: int, size: int, local_rank: int) -> World:
 
 
 def stop() -> None:
+    """Leave the process group, after what still holds it (a trainer is a web of references) has been freed: a group
+    that dies with the interpreter can take the process down with it."""
+    gc.collect()
     if distributed.is_initialized():
         distributed.destroy_process_group()

@@ -7,33 +7,34 @@ learning-rate hooks are not used, because what they save cannot be resumed exact
 """
 
 import contextlib
-import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from modelscope.trainers.builder import TRAINERS
 from modelscope.trainers.hooks.hook import Hook
-from modelscope.trainers.trainer import EpochBasedTrainer
 from modelscope.utils.constant import ModeKeys, TrainerStages
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from models.ofa import OFAModel
 from trainers.batches import Batch, TrainingItems, UpdateSampler, to_device, training_loader
-from trainers.checkpointing import CheckpointFolder, load_state
+from trainers.checkpointing import CheckpointFolder
 from trainers.cross_entropy import CrossEntropy, TrainingModule
 from trainers.distributed import World
-from trainers.progress import LOGGER, ProgressHook, append_history
+from trainers.interruption import Interruption
+from trainers.optimizer import adamw
+from trainers.progress import ProgressHook
 from trainers.schedule import learning_rate
+from trainers.validation import ValidatingTrainer
 
 AUTOCAST = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 CHECKPOINTS = "checkpoints"
 
 
 @TRAINERS.register_module(module_name="ofa-captioning")
-class OFATrainer(EpochBasedTrainer):
+class OFATrainer(ValidatingTrainer):
     """Trains an `OFAModel` on groups of captions.
 
     Args:
@@ -44,6 +45,7 @@ class OFATrainer(EpochBasedTrainer):
         write_model: fills a folder with a loadable model: `write_model(folder)`.
         validate: returns the validation scores of the model as it is; called on every rank, scores used from rank 0.
         world: this process among those that train together.
+        seed: of dropout, to which each rank adds its own number.
         others: keys of the section `train` of a configuration, with the same names and meanings.
     """
 
@@ -91,11 +93,10 @@ class OFATrainer(EpochBasedTrainer):
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.max_steps = max_steps
-        self.rate = {
+        self.rate: dict[str, Any] = {
             "lr": lr, "lr_end": lr_end, "warmup_proportion": warmup_proportion, "schedule": schedule,
         }  # fmt: skip
-        self.adamw = {"lr": lr, "betas": adam_betas, "eps": adam_eps}
-        self.weight_decay = weight_decay
+        self.adamw: dict[str, Any] = {"lr": lr, "betas": adam_betas, "eps": adam_eps, "weight_decay": weight_decay}
         self.clip_norm = clip_norm
         self.freeze_resnet = freeze_resnet
         self.autocast_dtype = self._autocast_dtype(dtype)
@@ -104,13 +105,13 @@ class OFATrainer(EpochBasedTrainer):
         self.early_stop_patience = early_stop_patience
         self.log_every = log_every
         self.tensorboard = tensorboard and self.world.is_main
-        self.best_score: float | None = None
-        self.validations_since_best = 0
+        self.interruption = Interruption()
+        self.interrupted_anywhere = False
         super().__init__(
             model=model,
             cfg_file=cfg_file,
             train_dataset=train_dataset,
-            seed=seed,
+            seed=(seed + self.world.rank) % 2**32,  # of dropout, the one thing in which ranks are to differ
             max_epochs=max_epochs,
             work_dir=str(Path(cfg_file).parent),
             device=str(self.world.device),
@@ -138,26 +139,11 @@ class OFATrainer(EpochBasedTrainer):
         module = TrainingModule(self.model, self.objective)
         if self.world.size > 1:
             gpus = [self.world.device.index] if self.world.device.type == "cuda" else None
-            self.training_module: nn.Module = DistributedDataParallel(module, device_ids=gpus, broadcast_buffers=False)
+            self.training_module: nn.Module = DistributedDataParallel(
+                module, device_ids=gpus, forward_sync_buffers=False
+            )
         else:
             self.training_module = module
-
-    def build_dataset(self, datasets: Any, *args: Any, **kwargs: Any) -> Any:
-        """As given: our items need none of ModelScope's wrapping."""
-        return datasets
-
-    def get_preprocessors(self, preprocessor: Any) -> tuple[None, None]:
-        """The data set applies its preprocessor itself, in the loader's workers."""
-        return None, None
-
-    def get_metrics(self) -> list:
-        return []
-
-    def print_cfg(self) -> None:
-        """ModelScope prints the whole configuration to stdout; the run's folder holds it."""
-
-    def print_hook_info(self) -> None:
-        """Likewise the table of hooks."""
 
     def register_hook_from_cfg(self, hook_cfg: list) -> list:
         """Ours in place of ModelScope's defaults, which the base class adds to every configuration."""
@@ -191,12 +177,7 @@ class OFATrainer(EpochBasedTrainer):
 
     def register_optimizers_hook(self) -> None:
         """Build the optimizer; `train_step` steps it."""
-        matrices, vectors = [], []
-        for parameter in self.model.parameters():
-            if parameter.requires_grad:
-                (matrices if parameter.ndim > 1 else vectors).append(parameter)
-        groups = [{"params": matrices, "weight_decay": self.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW(groups, fused=True, **self.adamw)
+        self.optimizer = adamw(self.model, **self.adamw)
         self.lr_scheduler = None  # the rate is a pure function of the update, see `learning_rate`
         self.scaler = torch.amp.GradScaler(self.world.device.type, enabled=self.autocast_dtype == torch.float16)
 
@@ -225,9 +206,14 @@ class OFATrainer(EpochBasedTrainer):
         self.register_optimizers_hook()
         last = self.checkpoints.find("last") if resume else None
         if last is not None:
-            self._load(last)
-        with self._deferred_interrupts():
-            self.train_loop(self.train_dataloader)
+            self.load(last)
+        with self.interruption.deferred():
+            self.invoke_hook(TrainerStages.before_run)
+            try:
+                self.train_loop(self.train_dataloader)
+            finally:
+                self.invoke_hook(TrainerStages.after_run)
+                self.train_dataloader = self.data_loader = None  # ends the loader's workers
         best = self.checkpoints.find("best")
         return {
             "step": self._iter,
@@ -237,7 +223,7 @@ class OFATrainer(EpochBasedTrainer):
         }
 
     def train_loop(self, data_loader: Any) -> None:
-        self.invoke_hook(TrainerStages.before_run)
+        self.validate_if_due()  # the run may have been interrupted just before
         while self._epoch < self._max_epochs and self._iter < self.max_iters and not self._stop_training:
             self.train_dataset.set_epoch(self._epoch)
             self.sampler.start = self._inner_iter
@@ -246,23 +232,22 @@ class OFATrainer(EpochBasedTrainer):
                 self.invoke_hook(TrainerStages.before_train_iter)
                 self.train_step(self.training_module, batches)
                 self.invoke_hook(TrainerStages.after_train_iter)
-                self._iter += 1
-                self._inner_iter += 1
-                if self.checkpoint_every != "epoch" and self._iter % int(self.checkpoint_every) == 0:
-                    self.validate_and_save()
+                self._advance()
                 if self.interrupted_anywhere:
                     self.save()
                     raise KeyboardInterrupt
+                self.validate_if_due()
                 if self._iter >= self.max_iters or self._stop_training:
                     break
-            ended = self._inner_iter >= self._train_iters_per_epoch
-            if ended:
-                self._epoch += 1
-                self._inner_iter = 0
             self.invoke_hook(TrainerStages.after_train_epoch)
-            if self._saved_at != self._iter and (self.checkpoint_every == "epoch" or self._iter >= self.max_iters):
-                self.validate_and_save()
-        self.invoke_hook(TrainerStages.after_run)
+
+    def _advance(self) -> None:
+        """Count an update; the position that is saved is that of the next one."""
+        self._iter += 1
+        self._inner_iter: int = self._inner_iter + 1
+        if self._inner_iter == self._train_iters_per_epoch:
+            self._epoch += 1
+            self._inner_iter = 0
 
     def train_step(self, model: nn.Module, inputs: list[Batch]) -> None:
         """One update from its micro-batches; leaves what to log in `train_outputs`."""
@@ -270,7 +255,7 @@ class OFATrainer(EpochBasedTrainer):
         if self.freeze_resnet:
             self.model.encoder.embed_images.eval()  # frozen means its running statistics, too
         counts = [self.objective.count(batch, self._iter) for batch in inputs]
-        total, interrupted = self.world.sum([sum(counts), self._interrupted])
+        total, interrupted = self.world.sum([sum(counts), self.interruption.noted])
         self.interrupted_anywhere = interrupted > 0  # decided together: no rank may wait for one that has left
         sums: dict[str, float] = {}
         for position, batch in enumerate(inputs):
@@ -308,103 +293,3 @@ class OFATrainer(EpochBasedTrainer):
     @staticmethod
     def _without_synchronisation(model: nn.Module) -> contextlib.AbstractContextManager:
         return model.no_sync() if isinstance(model, DistributedDataParallel) else contextlib.nullcontext()
-
-    @contextlib.contextmanager
-    def _deferred_interrupts(self) -> Iterator[None]:
-        """The first Ctrl-C (or SIGTERM) is noted, to stop between two updates; the second one stops at once."""
-        self._interrupted = False
-        self.interrupted_anywhere = False
-        self._saved_at = self._iter if self._iter else -1
-
-        def note(number: int, frame: Any) -> None:
-            if self._interrupted:
-                raise KeyboardInterrupt
-            self._interrupted = True
-            LOGGER.warning("interrupted: saving a checkpoint after this update (again to stop at once)")
-
-        try:
-            former = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
-        except ValueError:  # not in the main thread: whoever runs us there handles signals
-            former = {}
-        try:
-            yield
-        finally:
-            for number, handler in former.items():
-                signal.signal(number, handler)
-
-    # --- validation and checkpoints ----------------------------------------------------------------------------------
-
-    def validate_and_save(self) -> None:
-        """Score the model, save it, and mark it as the best if it is."""
-        clocks = [hook for hook in self.hooks if isinstance(hook, ProgressHook)]
-        for clock in clocks:
-            clock.pause_clock()
-        scores = self.validate() if self.validate is not None else {}
-        self._metric_values = scores = self.world.broadcast(scores)
-        score = scores.get(self.best_metric)
-        improved = score is not None and (self.best_score is None or score > self.best_score)
-        if improved:
-            self.best_score = score
-        self.validations_since_best = 0 if improved or score is None else self.validations_since_best + 1
-        if self.early_stop_patience is not None and self.validations_since_best >= self.early_stop_patience:
-            LOGGER.info("no better %s in %d validations: stopping", self.best_metric, self.validations_since_best)
-            self._stop_training = True
-        checkpoint = self.save()
-        if self.world.is_main and checkpoint is not None:
-            if improved:
-                self.checkpoints.link("best", checkpoint)
-            self.checkpoints.prune()
-            if score is not None:
-                flat = {f"val/{k}": v for k, v in scores.items() if isinstance(v, float)}
-                append_history(Path(self.work_dir) / "history.jsonl", {"step": self._iter, "epoch": self._epoch} | flat)
-                LOGGER.info(
-                    "step %d: %s %.2f%s", self._iter, self.best_metric, 100 * score, " (best)" if improved else ""
-                )
-        self.world.barrier()
-        for clock in clocks:
-            clock.restart_clock()
-
-    def save(self) -> Path | None:
-        """Save a checkpoint of this moment; every rank takes part, rank 0 writes and returns its path."""
-        state = {
-            "step": self._iter,
-            "epoch": self._epoch,
-            "inner_step": self._inner_iter,
-            "best_score": self.best_score,
-            "validations_since_best": self.validations_since_best,
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "rng": self.world.gather(_rng_state()),
-        }
-        self._saved_at = self._iter
-        return self.checkpoints.save(self._iter, self.write_model, state) if self.world.is_main else None
-
-    def _load(self, checkpoint: Path) -> None:
-        """Put everything but the model, which was built from the same checkpoint, back as it was."""
-        state = load_state(checkpoint)
-        if len(state["rng"]) != self.world.size:
-            raise ValueError(
-                f"{checkpoint}: was saved by {len(state['rng'])} processes and is resumed by {self.world.size}: "
-                "resume with the same number"
-            )
-        self._iter, self._epoch, self._inner_iter = state["step"], state["epoch"], state["inner_step"]
-        self.best_score = state["best_score"]
-        self.validations_since_best = state["validations_since_best"]
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        _set_rng_state(state["rng"][self.world.rank])
-        LOGGER.info("resumed from %s at step %d", checkpoint, self._iter)
-
-
-def _rng_state() -> dict[str, torch.Tensor]:
-    """The generators that training draws from (dropout); crops and flips have seeds of their own."""
-    state = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state()
-    return state
-
-
-def _set_rng_state(state: dict[str, torch.Tensor]) -> None:
-    torch.set_rng_state(state["cpu"])
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])

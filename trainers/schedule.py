@@ -3,9 +3,7 @@
 import math
 
 
-def learning_rate(
-    step: int, *, total: int, lr: float, lr_end: float, warmup_proportion: float, schedule: str
-) -> float:
+def learning_rate(step: int, *, total: int, lr: float, lr_end: float, warmup_proportion: float, schedule: str) -> float:
     """The rate of update `step` (from 0) out of `total`.
 
     It rises linearly from 0 over the first `warmup_proportion` of all updates, then falls from `lr` to `lr_end` along a

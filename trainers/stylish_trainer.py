@@ -1,4 +1,4 @@
-"""`OFATrainer` for captions in a style: checkpoints carry the style map, validation captions every style of an image."""
+"""`OFATrainer` for captions in a style: checkpoints carry the style map, validation captions the split's requests."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from modelscope.trainers.builder import TRAINERS
 from data import Split
 from data.loading import CaptionGroupsDataset, ImageCache
 from metrics.evaluation import evaluate_captions
-from models.captioner import Captioner, merge, shard
+from models.captioner import Captioner, DType, merge, shard
 from models.ofa import OFAModel
 from models.ofa.saving import write_model
 from preprocessors import OfaStylishImageCaptioningPreprocessor
@@ -33,7 +33,7 @@ class StylishOFATrainer(OFATrainer):
         captions_per_image: most captions of an image that share its forward pass.
         image_cache: decoded images of the training split.
         validation: keywords of `Captioner.caption`.
-        seed: of shuffling, crops and dropout.
+        seed: of shuffling and crops, the same on all ranks, and of dropout, where each rank adds its own.
         others: as for `OFATrainer`.
     """
 
@@ -50,7 +50,7 @@ class StylishOFATrainer(OFATrainer):
         captions_per_image: int,
         image_cache: ImageCache | None = None,
         validation: dict[str, Any],
-        dtype: str,
+        dtype: DType,
         seed: int,
         **others: Any,
     ):
@@ -73,7 +73,7 @@ class StylishOFATrainer(OFATrainer):
         )
 
     def write_directory(self, folder: Path) -> None:
-        """Fill `folder` with all that inference needs; the second copy of the weights for ModelScope comes with export."""
+        """Fill `folder` with all that inference needs, the weights in one format."""
         generation = {k: v for k, v in self.validation.items() if k not in ("batch_size", "num_workers")}
         write_model(
             folder,
@@ -100,11 +100,14 @@ class StylishOFATrainer(OFATrainer):
 def start_style_tokens(
     model: OFAModel, preprocessor: OfaStylishImageCaptioningPreprocessor, known: StyleMap | None = None
 ) -> None:
-    """Start each style token from the mean embedding of its style's words, except styles that `known` already taught."""
+    """Start each style token from the mean embedding of its style's words, except those with that meaning in `known`,
+    the style map that the model was trained with before."""
     weight = model.get_input_embeddings().weight
     vectors = initial_style_embeddings(weight, preprocessor.style_map, preprocessor.tokenizer)
-    taught = set(known.token_ids(preprocessor.tokenizer).values()) if known else set()
+    taught = set(known.tokens.items()) if known else set()
+    ids = preprocessor.style_map.token_ids(preprocessor.tokenizer)
+    kept = {ids[style] for style, token in preprocessor.style_map.tokens.items() if (style, token) in taught}
     with torch.no_grad():
-        for token, vector in vectors.items():
-            if token not in taught:
-                weight[token] = vector
+        for token_id, vector in vectors.items():
+            if token_id not in kept:
+                weight[token_id] = vector
