@@ -26,6 +26,7 @@ from trainers import distributed
 from trainers.checkpointing import CheckpointFolder
 from trainers.cross_entropy import CrossEntropy
 from trainers.distributed import World
+from trainers.memory import keep_freed_memory
 from trainers.ofa_trainer import CHECKPOINTS
 from trainers.stylish_trainer import start_style_tokens
 
@@ -59,6 +60,8 @@ def run_training(config: Config, *, resume: bool, rank: int = 0, ranks: int = 1,
     if config.train.objective != "cross-entropy":
         raise ValueError(f'train.objective = "{config.train.objective}" is unknown: use "cross-entropy"')
     world = distributed.start(rank, ranks, local_rank)
+    if world.device.type == "cpu":
+        keep_freed_memory()
     try:
         with torch.random.fork_rng(devices=[]):
             # Not kept in a variable: the trainer's data-parallel module must be gone before the process group is.
