@@ -15,7 +15,6 @@ from metrics.controls import CONTROLS, Control, constant_captions, in_next_style
 from metrics.table import render_table
 
 LOGGER = logging.getLogger("stylecap")
-FREQUENCY_FILE = "document_frequency.pkl"
 
 
 def evaluate_captions(
@@ -126,13 +125,9 @@ def _captions(
 def _training_frequency(config: Config) -> DocumentFrequency | None:
     """The document frequencies of the training captions, for CIDEr-D; None where there is no training split."""
     from metrics.runs import read_annotations
-    from rewards.document_frequency import table_of_corpus
+    from rewards.document_frequency import table_of_split
 
-    if "train" not in config.splits():
-        return None
-    split = read_annotations(config, "train")
-    by_image = [[split[int(row)].caption for row in split.image_rows(j)] for j in range(split.n_images)]
-    return table_of_corpus(Path(config.work_dir) / FREQUENCY_FILE, by_image)
+    return table_of_split(config.work_dir, read_annotations(config, "train")) if "train" in config.splits() else None
 
 
 def _metrics(scores: dict[str, Any]) -> dict[str, float | None]:

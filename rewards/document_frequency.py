@@ -16,11 +16,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from data.samples import Split
 from metrics.cider import DocumentFrequency
 from metrics.ptb_tokenizer import ptb_tokenize
 
 logger = logging.getLogger("stylecap")
 
+TABLE_FILE = "document_frequency.pkl"  # in a run's folder
 _FAMILIAR = 0.5  # least share of a corpus' words that a table of the same corpus, tokenized elsewhere, must know
 _HARMLESS = {
     ("collections", "defaultdict"): defaultdict,
@@ -52,6 +54,12 @@ def fingerprint(references: Iterable[Sequence[str]], *, end_word: str | None = N
         text = "\n".join(sorted(caption.replace("\n", " ") for caption in of_image))
         total += int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:16])
     return hashlib.sha256(f"{total} {end_word}".encode()).hexdigest()
+
+
+def table_of_split(work_dir: str | os.PathLike[str], split: Split) -> DocumentFrequency:
+    """The table of a training split, kept in the run's folder; a document is an image, in all its styles."""
+    by_image = [[split[int(row)].caption for row in split.image_rows(j)] for j in range(split.n_images)]
+    return table_of_corpus(Path(work_dir) / TABLE_FILE, by_image)
 
 
 def table_of_corpus(

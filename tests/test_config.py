@@ -218,8 +218,6 @@ def test_a_section_is_an_object() -> None:
             {"train.rdrop_alpha": 1, "train.dropout": 0, "train.drop_path": 0},
             ["train.rdrop_alpha", "train.dropout"],
         ),
-        (DEMO, {"train.best_metric": "SPICE", "eval.spice": False}, ["train.best_metric", "eval.spice"]),
-        (DEMO, {"train.best_metric": "METEOR", "eval.meteor": False}, ["train.best_metric", "eval.meteor"]),
         (DEMO, {"model.preset": None}, ["model.checkpoint", "model.preset", "model.config"]),
         (DEMO, {"model.vocabulary": None}, ["model.vocabulary"]),
         (DEMO, {"model.revision": "v1"}, ["model.revision", "model.checkpoint"]),

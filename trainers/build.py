@@ -22,6 +22,7 @@ from preprocessors import OfaStylishImageCaptioningPreprocessor
 from preprocessors.images import ImageTransform, load_image
 from preprocessors.styles import STYLE_MAP_FILE, StyleMap, style_words
 from preprocessors.targets import target_text
+from rewards.document_frequency import table_of_split
 from trainers import distributed
 from trainers.checkpointing import CheckpointFolder
 from trainers.cross_entropy import CrossEntropy
@@ -94,6 +95,7 @@ def prepare(config: Config, world: World, resume: bool) -> Any:
             "objective": objective,
             "world": world,
             "image_cache": _image_cache(data, splits["train"], run / "cache") if data.cache_images else None,
+            "document_frequency": table_of_split(run, splits["train"]) if world.is_main and "val" in splits else None,
             "validation": decoding(config) | {"num_workers": data.num_workers},
             "num_workers": data.num_workers,
             "seed": config.seed,

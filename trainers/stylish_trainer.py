@@ -8,6 +8,7 @@ from modelscope.trainers.builder import TRAINERS
 
 from data import Split
 from data.loading import CaptionGroupsDataset, ImageCache
+from metrics.cider import DocumentFrequency
 from metrics.evaluation import evaluate_captions
 from models.captioner import Captioner, DType, merge, shard
 from models.ofa import OFAModel
@@ -32,6 +33,7 @@ class StylishOFATrainer(OFATrainer):
         val_split: captions to score after each checkpoint; None scores nothing.
         captions_per_image: most captions of an image that share its forward pass.
         image_cache: decoded images of the training split.
+        document_frequency: of the training captions, for CIDEr-D as `eval` computes it.
         validation: keywords of `Captioner.caption`.
         seed: of shuffling and crops, the same on all ranks, and of dropout, where each rank adds its own.
         others: as for `OFATrainer`.
@@ -49,6 +51,7 @@ class StylishOFATrainer(OFATrainer):
         *,
         captions_per_image: int,
         image_cache: ImageCache | None = None,
+        document_frequency: DocumentFrequency | None = None,
         validation: dict[str, Any],
         dtype: DType,
         seed: int,
@@ -57,6 +60,7 @@ class StylishOFATrainer(OFATrainer):
         self.preprocessor = preprocessor
         self.requests = val_split.requests() if val_split is not None else []
         self.validation = validation
+        self.document_frequency = document_frequency
         self.captioner = Captioner(model, preprocessor, dtype=dtype)
         groups = CaptionGroupsDataset(train_split, captions_per_image, seed, image_cache)
         super().__init__(
@@ -93,7 +97,13 @@ class StylishOFATrainer(OFATrainer):
         if not self.world.is_main:
             return {}
         return evaluate_captions(
-            self.requests, captions, scorer="stylecap", meteor=False, spice=False, java_timeout_s=0
+            self.requests,
+            captions,
+            scorer="stylecap",
+            meteor=False,
+            spice=False,
+            java_timeout_s=0,
+            document_frequency=self.document_frequency,
         )
 
 
