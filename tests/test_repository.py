@@ -18,7 +18,7 @@ from packaging.utils import canonicalize_name
 from tests.conftest import ROOT
 
 PACKAGES = {"data", "metrics", "models", "preprocessors", "rewards", "tests", "trainers"}
-FOLDERS = PACKAGES | {".ci", "benchmarks", "conf", "scripts", "work_dir"}
+FOLDERS = PACKAGES | {".ci", "benchmarks", "conf", "docs", "scripts", "work_dir"}
 FILES = {
     *{".gitignore", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md"},
     *{"config.py", "finetune.py", "pyproject.toml", "requirements.lock", "train_conf.json"},
