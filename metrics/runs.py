@@ -15,7 +15,7 @@ from models.captioner import Captioner, place
 from models.ofa.checkpoints import resolve_source
 from models.ofa.saving import GENERATION
 from preprocessors.styles import STYLE_MAP_FILE
-from trainers.checkpointing import CheckpointFolder
+from trainers.checkpointing import CHECKPOINTS, CheckpointFolder
 
 LOGGER = logging.getLogger("stylecap")
 
@@ -53,8 +53,6 @@ def find_checkpoint(work_dir: str, checkpoint: str | None) -> Path:
     """
     if checkpoint is not None:
         return resolve_source(checkpoint)
-    from trainers.ofa_trainer import CHECKPOINTS  # ModelScope's trainers take seconds to import
-
     folder = CheckpointFolder(Path(work_dir) / CHECKPOINTS, 1)
     found = folder.find("best") or folder.find("last")
     if found is None:

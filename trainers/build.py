@@ -16,6 +16,7 @@ from data import Split, read_split
 from data.demo import render
 from data.doctor import drop_bad, examine
 from data.loading import ImageCache
+from metrics.runs import search_settings
 from models.ofa import OFAConfig, OFAModel, OFATokenizer, preset_config
 from models.ofa.checkpoints import load_model, load_resnet_weights, resolve_source
 from preprocessors import OfaStylishImageCaptioningPreprocessor
@@ -24,11 +25,10 @@ from preprocessors.styles import STYLE_MAP_FILE, StyleMap, style_words
 from preprocessors.targets import target_text
 from rewards.document_frequency import table_of_split
 from trainers import distributed
-from trainers.checkpointing import CheckpointFolder
+from trainers.checkpointing import CHECKPOINTS, CheckpointFolder
 from trainers.cross_entropy import CrossEntropy
 from trainers.distributed import World
 from trainers.memory import keep_freed_memory
-from trainers.ofa_trainer import CHECKPOINTS
 from trainers.stylish_trainer import start_style_tokens
 
 LOGGER = logging.getLogger("stylecap")
@@ -96,18 +96,12 @@ def prepare(config: Config, world: World, resume: bool) -> Any:
             "world": world,
             "image_cache": _image_cache(data, splits["train"], run / "cache") if data.cache_images else None,
             "document_frequency": table_of_split(run, splits["train"]) if world.is_main and "val" in splits else None,
-            "validation": decoding(config) | {"num_workers": data.num_workers},
+            "validation": search_settings(config),
             "num_workers": data.num_workers,
             "seed": config.seed,
             **settings,
         },
     )
-
-
-def decoding(config: Config) -> dict[str, Any]:
-    """The keywords of `Captioner.caption` that a configuration sets."""
-    names = ("batch_size", "beam_size", "max_len_b", "min_len", "no_repeat_ngram_size", "length_penalty")
-    return {name: getattr(config.eval, name) for name in names}
 
 
 # --- the run's folder ------------------------------------------------------------------------------------------------

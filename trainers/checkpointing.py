@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+CHECKPOINTS = "checkpoints"  # the folder of a run that holds them
 STATE_FILE = "training_state.pt"
 _NAME = re.compile(r"step-\d+")
 _REMEDY = "point the link `last` beside it at an older checkpoint, or start a new run with another --work_dir"

@@ -11,7 +11,7 @@ _MOST = 2**31 - 1
 def keep_freed_memory() -> None:
     """Let glibc keep the memory of freed tensors for the next update instead of handing it back to the kernel.
 
-    By default every large tensor is mapped anew and its pages are zeroed by the kernel: that was a fifth of the time of
+    By default every large tensor is mapped anew and its pages are zeroed by the kernel: that was a sixth of the time of
     an update on two cores. The process holds its peak memory until it ends. Elsewhere than on glibc nothing is done.
     """
     if platform.libc_ver()[0] != "glibc":

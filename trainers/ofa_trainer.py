@@ -20,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from models.ofa import OFAModel
 from trainers.batches import Batch, TrainingItems, UpdateSampler, to_device, training_loader
-from trainers.checkpointing import CheckpointFolder
+from trainers.checkpointing import CHECKPOINTS, CheckpointFolder
 from trainers.cross_entropy import CrossEntropy, TrainingModule
 from trainers.distributed import World
 from trainers.interruption import Interruption
@@ -30,7 +30,6 @@ from trainers.schedule import learning_rate
 from trainers.validation import ValidatingTrainer
 
 AUTOCAST = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
-CHECKPOINTS = "checkpoints"
 
 
 @TRAINERS.register_module(module_name="ofa-captioning")
