@@ -99,7 +99,9 @@ class DataConfig:
 class TrainConfig:
     """Objective, optimizer, schedule and checkpoints."""
 
-    objective: Literal["cross-entropy"] = opt("cross-entropy", "what is minimised")
+    objective: Literal["cross-entropy", "scst"] = opt(
+        "cross-entropy", "what is optimised: step 1, or step 2 (self-critical training, section scst)", flag="objective"
+    )
     max_epochs: int = opt(5, "passes over the training captions", low=1, flag="max_epoches")
     max_steps: int | None = opt(None, "stop after this many optimizer steps, if sooner; null = no limit", low=1)
     batch_size: int = opt(16, "images of one forward pass on each rank", low=1, flag="batch_size")
@@ -140,6 +142,54 @@ class TrainConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class StyleMlmConfig:
+    """Step 1's masked-style tasks, learnt beside captioning; a task of weight 0 is off."""
+
+    mask_style_weight: float = opt(0.0, "weight of restoring the style, masked in a prompt that has the caption", low=0)
+    mask_caption_weight: float = opt(0.0, "weight of restoring a caption with masked words, given its style", low=0)
+    mask_ratio: float = opt(0.3, "share of a caption's words that are masked", above=0, below=1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StyleMatchingConfig:
+    """Step 1's matching task: does a caption belong to an image in a style?"""
+
+    weight: float = opt(0.0, "weight of answering yes, no or personality; 0 = off", low=0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ScstConfig:
+    """Step 2: self-critical sequence training."""
+
+    candidates: Literal["multinomial", "beam"] = opt("multinomial", "how candidate captions are drawn")
+    num_candidates: int = opt(5, "candidates of each image and style", low=1)
+    temperature: float = opt(1.0, "divides the logits that multinomial candidates are drawn from", above=0)
+    top_k: int = opt(0, "draw from the k most probable tokens only; 0 = all", low=0)
+    top_p: float = opt(1.0, "draw from the smallest set of tokens with this probability; 1 = all", above=0, high=1)
+    max_len_b: int = opt(16, "most tokens of a candidate, the end token not counted", low=1)
+    baseline: Literal["greedy", "leave_one_out", "batch_mean"] = opt(
+        "leave_one_out",
+        "what a candidate's reward is compared with: the greedy caption's, the mean of the other candidates', or the "
+        "mean of the batch",
+    )
+    normalise_advantages: Literal["none", "group", "batch"] = opt(
+        "none", "divide advantages by their standard deviation over the candidates of an image, or over the batch"
+    )
+    reduction: Literal["sequence", "token"] = opt(
+        "sequence", "a candidate's loss is the sum over its tokens, or their mean; the loss is the mean over candidates"
+    )
+    cross_entropy_weight: float = opt(0.0, "weight of step 1's loss on the images' own captions", low=0)
+    kl_weight: float = opt(0.0, "weight of the divergence from the model that step 2 starts from", low=0)
+    rewards: dict[str, Any] = opt({"cider-d": 1.0}, "reward -> weight; a reward of weight 0 is only logged")
+    normalise_rewards: bool = opt(False, "bring each reward to mean 0, deviation 1 over its group before weighting")
+    soft_references: float = opt(
+        0.0, "weight of an image's captions in other styles as references, beside the asked style's", low=0, high=1
+    )
+    document_frequency: str | None = opt(None, "CIDEr-D's table from a file; null = counted in the training captions")
+    workers: int = opt(2, "threads that compute rewards", low=1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class EvalConfig:
     """Decoding and scoring."""
 
@@ -173,6 +223,9 @@ class Config:
     style: StyleConfig = dataclasses.field(default_factory=StyleConfig)
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
+    style_mlm: StyleMlmConfig = dataclasses.field(default_factory=StyleMlmConfig)
+    style_matching: StyleMatchingConfig = dataclasses.field(default_factory=StyleMatchingConfig)
+    scst: ScstConfig = dataclasses.field(default_factory=ScstConfig)
     eval: EvalConfig = dataclasses.field(default_factory=EvalConfig)
 
     def reader_arguments(self, split: str) -> dict[str, Any]:

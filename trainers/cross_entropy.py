@@ -24,11 +24,12 @@ class ObjectiveOutput:
 
     Attributes:
         loss_sum: scalar with gradient: the loss summed over the units that `count` counts.
-        sums: detached scalars to log, each a sum over the same units.
+        logs: what to log: name -> (detached sum, number of units that it sums over). The log shows the quotient, over
+            all ranks and micro-batches of an update.
     """
 
     loss_sum: Tensor
-    sums: dict[str, Tensor]
+    logs: dict[str, tuple[Tensor, float]]
 
 
 def token_losses(logits: Tensor, target: Tensor, label_smoothing: float) -> tuple[Tensor, Tensor]:
@@ -106,13 +107,14 @@ class CrossEntropy:
             if twin is not None:
                 twin_loss, twin_nll, twin = twin_loss[rows], twin_nll[rows], twin[rows]
         total, nll_sum = loss.sum(), nll.detach().sum()
-        sums = {}
+        tokens = loss.numel()
+        logs = {}
         if twin is not None:
             divergence = symmetric_kl(logits, twin)
-            sums["rdrop_kl"] = divergence.detach() / 2
+            logs["rdrop_kl"] = (divergence.detach() / 2, tokens)
             total = (total + twin_loss.sum() + self.rdrop_alpha * divergence) / 2
             nll_sum = (nll_sum + twin_nll.detach().sum()) / 2
-        return ObjectiveOutput(total, {"loss": total.detach(), "nll": nll_sum, **sums})
+        return ObjectiveOutput(total, {"loss": (total.detach(), tokens), "nll": (nll_sum, tokens), **logs})
 
     def _drops(self, step: int) -> bool:
         return self.drop_worst_ratio > 0 and step > self.drop_worst_after

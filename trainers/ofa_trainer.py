@@ -256,7 +256,7 @@ class OFATrainer(ValidatingTrainer):
         counts = [self.objective.count(batch, self._iter) for batch in inputs]
         total, interrupted = self.world.sum([sum(counts), self.interruption.noted])
         self.interrupted_anywhere = interrupted > 0  # decided together: no rank may wait for one that has left
-        sums: dict[str, float] = {}
+        logs: dict[str, tuple[float, float]] = {}
         for position, batch in enumerate(inputs):
             last = position == len(inputs) - 1
             with contextlib.nullcontext() if last else self._without_synchronisation(model), self.autocast():
@@ -264,11 +264,13 @@ class OFATrainer(ValidatingTrainer):
                 # Data-parallel wrappers average over ranks what is to be summed.
                 loss = output.loss_sum * (self.world.size / total)
                 self.scaler.scale(loss).backward()
-            for name, value in output.sums.items():
-                sums[name] = sums.get(name, 0.0) + value.item()
+            for name, (value, units) in output.logs.items():
+                former = logs.get(name, (0.0, 0.0))
+                logs[name] = (former[0] + float(value), former[1] + units)
         grad_norm = self._update()
-        logged = dict(zip(sums, self.world.sum(list(sums.values())), strict=True))
-        self.train_outputs = {name: value / total for name, value in logged.items()}
+        sums = self.world.sum([number for log in logs.values() for number in log])
+        pairs = zip(logs, sums[::2], sums[1::2], strict=True)
+        self.train_outputs = {name: value / units for name, value, units in pairs if units}
         self.train_outputs |= {"lr": self.optimizer.param_groups[0]["lr"], "grad_norm": grad_norm}
         self.log_buffer.update(self.train_outputs)
 

@@ -44,7 +44,7 @@ class ProgressHook(Hook):
 
     def after_train_iter(self, trainer: "OFATrainer") -> None:
         for name, value in trainer.train_outputs.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
+            self.values.setdefault(name, []).append(value)
         self.updates += 1
         assert self.bar is not None
         self.bar.update()
@@ -53,7 +53,7 @@ class ProgressHook(Hook):
             return
         seconds = (time.monotonic() - self.started) / self.updates
         entry = {"step": done, "epoch": trainer.epoch, "seconds_per_step": seconds}
-        entry |= {name: value / self.updates for name, value in self.sums.items()}
+        entry |= {name: sum(values) / len(values) for name, values in self.values.items()}
         self.bar.set_postfix(loss=f"{entry['loss']:.3f}", lr=f"{entry['lr']:.1e}")
         if self.bar.disable:
             left = time.strftime("%H:%M:%S", time.gmtime(seconds * (trainer.max_iters - done)))
@@ -76,7 +76,7 @@ class ProgressHook(Hook):
         self.paused = time.monotonic()
 
     def _restart(self, trainer: "OFATrainer") -> None:
-        self.sums: dict[str, float] = {}
+        self.values: dict[str, list[float]] = {}
         self.updates = 0
         self.started = time.monotonic()
 
