@@ -7,27 +7,36 @@ import numpy as np
 from data.samples import Split
 
 
-def packed_groups(split: Split, captions_per_image: int, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+def packed_groups(
+    split: Split, captions_per_image: int, seed: int, epoch: int, *, one_a_request: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """The groups of one epoch as two arrays: rows int64 [N] and bounds int64 [G + 1].
 
-    Group g is `rows[bounds[g]:bounds[g + 1]]`: at most `captions_per_image` rows of one image. Every row occurs once.
-    An image with more captions than that is divided into groups whose sizes differ by at most one, so that steps cost
-    about the same. Composition and order depend on (seed, epoch) only.
+    Group g is `rows[bounds[g]:bounds[g + 1]]`: at most `captions_per_image` rows of one image. Every row occurs once,
+    or with `one_a_request` one row, drawn anew every epoch, of each image and style. An image with more captions than
+    that is divided into groups whose sizes differ by at most one, so that steps cost about the same. Composition and
+    order depend on (seed, epoch) only.
 
     Raises ValueError if `captions_per_image` is below 1.
     """
     if captions_per_image < 1:
         raise ValueError(f"train.captions_per_image is {captions_per_image}: it must be at least 1")
     rng = np.random.default_rng([seed, epoch])
-    shuffled = rng.permutation(len(split))
+    shuffled = rng.permutation(_one_a_request(split, rng) if one_a_request else len(split))
     shuffled = shuffled[np.argsort(split.row_images[shuffled], kind="stable")]  # by image, in random order within one
-    sizes = _group_sizes(np.bincount(split.row_images), captions_per_image)
+    sizes = _group_sizes(np.bincount(split.row_images[shuffled]), captions_per_image)
     starts = np.cumsum(sizes) - sizes
     order = rng.permutation(len(sizes))
     bounds = np.concatenate([[0], np.cumsum(sizes[order])])
     # Row r of the result comes from its group's start plus its position inside the group.
     source = np.repeat(starts[order] - bounds[:-1], sizes[order]) + np.arange(len(shuffled))
     return shuffled[source], bounds
+
+
+def _one_a_request(split: Split, rng: np.random.Generator) -> np.ndarray:
+    """int64 [requests]: a random row of each image and style."""
+    bounds = split.request_bounds
+    return rng.integers(bounds[:-1], bounds[1:])
 
 
 def _group_sizes(captions: np.ndarray, limit: int) -> np.ndarray:

@@ -120,12 +120,23 @@ class ImageCache:
 class CaptionGroupsDataset(Dataset[dict[str, Any]]):
     """The training groups of one epoch: item i is `{image, image_id, rows}`, `rows` a list of `Sample` of one image.
 
+    `one_a_request` leaves one caption of each image and style in an epoch.
+
     `image` is the path, or with a cache the decoded uint8 [S, S, 3]. `set_epoch` draws new groups, in loader workers
     that stay alive between epochs too; their number is the same in every epoch.
     """
 
-    def __init__(self, split: Split, captions_per_image: int, seed: int, cache: ImageCache | None = None) -> None:
+    def __init__(
+        self,
+        split: Split,
+        captions_per_image: int,
+        seed: int,
+        cache: ImageCache | None = None,
+        *,
+        one_a_request: bool = False,
+    ) -> None:
         self.split = split
+        self.one_a_request = one_a_request
         self.captions_per_image = captions_per_image
         self.seed = seed
         self.cache = cache
@@ -140,7 +151,9 @@ class CaptionGroupsDataset(Dataset[dict[str, Any]]):
 
     def _draw(self, epoch: int) -> None:
         if epoch != self._drawn:
-            self._rows, self._bounds = packed_groups(self.split, self.captions_per_image, self.seed, epoch)
+            self._rows, self._bounds = packed_groups(
+                self.split, self.captions_per_image, self.seed, epoch, one_a_request=self.one_a_request
+            )
             self._drawn = epoch
 
     def __len__(self) -> int:

@@ -154,6 +154,11 @@ class Split:
         """One sample per (image, style), requests of one image together; its caption is the first reference."""
         return [self._sample(group, 0) for group in range(len(self._group_image))]
 
+    @property
+    def request_bounds(self) -> np.ndarray:
+        """int64 [requests + 1]: the captions of request r, in the order of `requests`, are rows `[r]` to `[r + 1]`."""
+        return self._group_start
+
     def take(self, rows: Iterable[int]) -> "Split":
         """The split of these rows only, with the same style list; references shrink to the captions kept.
 

@@ -10,26 +10,10 @@ For a token with target y, vocabulary size V, smoothing ε and ε' = ε / (V - 1
 Shapes: N captions, T positions, n = caption tokens that are not padding, V vocabulary.
 """
 
-from dataclasses import dataclass
-
-import torch
 from torch import Tensor
 
 from models.ofa import OFAModel
-
-
-@dataclass(frozen=True)
-class ObjectiveOutput:
-    """What an objective returns for one micro-batch.
-
-    Attributes:
-        loss_sum: scalar with gradient: the loss summed over the units that `count` counts.
-        logs: what to log: name -> (detached sum, number of units that it sums over). The log shows the quotient, over
-            all ranks and micro-batches of an update.
-    """
-
-    loss_sum: Tensor
-    logs: dict[str, tuple[Tensor, float]]
+from trainers.objective import Objective, ObjectiveOutput
 
 
 def token_losses(logits: Tensor, target: Tensor, label_smoothing: float) -> tuple[Tensor, Tensor]:
@@ -61,7 +45,7 @@ def symmetric_kl(logits_p: Tensor, logits_q: Tensor) -> Tensor:
     return ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum() / 2
 
 
-class CrossEntropy:
+class CrossEntropy(Objective):
     """The objective of step 1.
 
     Args:
@@ -131,15 +115,3 @@ def caption_logits(model: OFAModel, batch: dict, kept: Tensor) -> Tensor:
         encoder_index=batch["encoder_index"],
     )
     return model.decoder.output_projection(hidden[kept])
-
-
-class TrainingModule(torch.nn.Module):
-    """Model and objective as one module: data-parallel wrappers synchronise gradients of what runs in *its* forward."""
-
-    def __init__(self, model: OFAModel, objective: CrossEntropy):
-        super().__init__()
-        self.model = model
-        self.objective = objective
-
-    def forward(self, batch: dict, step: int) -> ObjectiveOutput:
-        return self.objective(self.model, batch, step)

@@ -7,7 +7,8 @@ learning-rate hooks are not used, because what they save cannot be resumed exact
 """
 
 import contextlib
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,9 @@ from torch.nn.parallel import DistributedDataParallel
 from models.ofa import OFAModel
 from trainers.batches import Batch, TrainingItems, UpdateSampler, to_device, training_loader
 from trainers.checkpointing import CHECKPOINTS, CheckpointFolder
-from trainers.cross_entropy import CrossEntropy, TrainingModule
 from trainers.distributed import World
 from trainers.interruption import Interruption
+from trainers.objective import Objective, TrainingModule
 from trainers.optimizer import adamw
 from trainers.progress import ProgressHook
 from trainers.schedule import learning_rate
@@ -41,6 +42,7 @@ class OFATrainer(ValidatingTrainer):
         cfg_file: path of a ModelScope `configuration.json`; its folder is the run's.
         train_dataset: `trainers.batches.TrainingItems`.
         objective: what is minimised.
+        run_hooks: ModelScope hooks of this run, beside those of every run; on the main process only.
         write_model: fills a folder with a loadable model: `write_model(folder)`.
         validate: returns the validation scores of the model as it is; called on every rank, scores used from rank 0.
         world: this process among those that train together.
@@ -53,10 +55,11 @@ class OFATrainer(ValidatingTrainer):
         model: OFAModel,
         cfg_file: str,
         train_dataset: TrainingItems,
-        objective: CrossEntropy,
+        objective: Objective,
         write_model: Callable[[Path], None],
         validate: Callable[[], dict[str, Any]] | None = None,
         world: World | None = None,
+        run_hooks: Sequence[Hook] = (),
         *,
         max_epochs: int,
         max_steps: int | None = None,
@@ -86,6 +89,7 @@ class OFATrainer(ValidatingTrainer):
     ):
         self.world = world or World()
         self.objective = objective
+        self.run_hooks = run_hooks
         self.write_model = write_model
         self.validate = validate
         self.gradient_accumulation = gradient_accumulation
@@ -148,7 +152,7 @@ class OFATrainer(ValidatingTrainer):
         """Ours in place of ModelScope's defaults, which the base class adds to every configuration."""
         hooks: list[Hook] = []
         if self.world.is_main:
-            hooks.append(ProgressHook(self.log_every))
+            hooks += [ProgressHook(self.log_every), *self.run_hooks]
         for hook in hooks:
             self.register_hook(hook)
         if self.tensorboard:
@@ -250,20 +254,23 @@ class OFATrainer(ValidatingTrainer):
 
     def train_step(self, model: nn.Module, inputs: list[Batch]) -> None:
         """One update from its micro-batches; leaves what to log in `train_outputs`."""
-        model.train()
+        self.objective.set_mode(self.model)
         if self.freeze_resnet:
             self.model.encoder.embed_images.eval()  # frozen means its running statistics, too
         counts = [self.objective.count(batch, self._iter) for batch in inputs]
         total, interrupted = self.world.sum([sum(counts), self.interruption.noted])
         self.interrupted_anywhere = interrupted > 0  # decided together: no rank may wait for one that has left
         logs: dict[str, tuple[float, float]] = {}
-        for position, batch in enumerate(inputs):
+        seconds = 0.0
+        for position, batch in enumerate(self._prepared(inputs)):
             last = position == len(inputs) - 1
+            started = time.perf_counter()
             with contextlib.nullcontext() if last else self._without_synchronisation(model), self.autocast():
-                output = model(to_device(batch, self.world.device), self._iter)
+                output = model(batch, self._iter)
                 # Data-parallel wrappers average over ranks what is to be summed.
                 loss = output.loss_sum * (self.world.size / total)
                 self.scaler.scale(loss).backward()
+            seconds += time.perf_counter() - started
             for name, (value, units) in output.logs.items():
                 former = logs.get(name, (0.0, 0.0))
                 logs[name] = (former[0] + float(value), former[1] + units)
@@ -271,8 +278,22 @@ class OFATrainer(ValidatingTrainer):
         sums = self.world.sum([number for log in logs.values() for number in log])
         pairs = zip(logs, sums[::2], sums[1::2], strict=True)
         self.train_outputs = {name: value / units for name, value, units in pairs if units}
+        self.train_outputs["backward_s"] = seconds
         self.train_outputs |= {"lr": self.optimizer.param_groups[0]["lr"], "grad_norm": grad_norm}
         self.log_buffer.update(self.train_outputs)
+
+    def _prepared(self, inputs: list[Batch]) -> Iterator[Batch]:
+        """Micro-batches on the device as the objective wants them, one ahead: what it started for one (the scoring of
+        candidates) goes on while it prepares the next."""
+        ahead: Batch | None = None
+        for batch in inputs:
+            with self.autocast():
+                prepared = self.objective.prepare(self.model, to_device(batch, self.world.device))
+            if ahead is not None:
+                yield ahead
+            ahead = prepared
+        assert ahead is not None, "an update has a micro-batch"
+        yield ahead
 
     def _update(self) -> float:
         """Clip, step, and clear the gradients; returns their norm before clipping."""

@@ -16,8 +16,8 @@ from models.ofa.saving import write_model
 from preprocessors import OfaStylishImageCaptioningPreprocessor
 from preprocessors.styles import StyleMap, initial_style_embeddings
 from trainers.batches import TrainingItems
-from trainers.cross_entropy import CrossEntropy
 from trainers.distributed import World
+from trainers.objective import Objective
 from trainers.ofa_trainer import OFATrainer
 
 
@@ -32,6 +32,7 @@ class StylishOFATrainer(OFATrainer):
         train_split: captions to learn.
         val_split: captions to score after each checkpoint; None scores nothing.
         captions_per_image: most captions of an image that share its forward pass.
+        one_a_request: an epoch has one caption of each image and style, for objectives that write their own.
         image_cache: decoded images of the training split.
         document_frequency: of the training captions, for CIDEr-D as `eval` computes it.
         validation: keywords of `Captioner.caption`.
@@ -46,10 +47,11 @@ class StylishOFATrainer(OFATrainer):
         preprocessor: OfaStylishImageCaptioningPreprocessor,
         train_split: Split,
         val_split: Split | None,
-        objective: CrossEntropy,
+        objective: Objective,
         world: World | None = None,
         *,
         captions_per_image: int,
+        one_a_request: bool = False,
         image_cache: ImageCache | None = None,
         document_frequency: DocumentFrequency | None = None,
         validation: dict[str, Any],
@@ -62,7 +64,7 @@ class StylishOFATrainer(OFATrainer):
         self.validation = validation
         self.document_frequency = document_frequency
         self.captioner = Captioner(model, preprocessor, dtype=dtype)
-        groups = CaptionGroupsDataset(train_split, captions_per_image, seed, image_cache)
+        groups = CaptionGroupsDataset(train_split, captions_per_image, seed, image_cache, one_a_request=one_a_request)
         super().__init__(
             model=model,
             cfg_file=cfg_file,

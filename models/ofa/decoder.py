@@ -142,7 +142,7 @@ class OFADecoder(nn.Module):
         cross_bias = source.cross_bias[:, :, :positions].repeat(1, 1, sharing, 1)
         for layer, self_bias, cross in zip(self.layers, source.self_bias, source.keys_values, strict=True):
             bias = self_bias[:, :, :positions, :positions] + blocked
-            if self.gradient_checkpointing and self.training:
+            if self.gradient_checkpointing and torch.is_grad_enabled():
                 x = self._gradient_checkpointing_func(layer.__call__, x, bias, cross, cross_bias)
             else:
                 x = layer(x, bias, cross, cross_bias)

@@ -163,7 +163,7 @@ class OFAEncoder(nn.Module):
         blocked = padding_bias(padding, x.dtype)
         for index, layer in enumerate(self.layers):
             bias = self.layer_bias(index, absolute, grid, text) + blocked
-            if self.gradient_checkpointing and self.training:
+            if self.gradient_checkpointing and torch.is_grad_enabled():
                 x = self._gradient_checkpointing_func(layer.__call__, x, bias)
             else:
                 x = layer(x, bias)

@@ -15,7 +15,7 @@ from models.ofa.constraints import Constraints
 from models.ofa.encoder import OFAEncoderOutput
 from models.ofa.modeling import OFAModel
 
-__all__ = ["Hypothesis", "Samples", "beam_search", "filter_logits", "sample"]
+__all__ = ["Hypothesis", "Samples", "beam_search", "filter_logits", "sample", "sample_encoded", "search_encoded"]
 
 
 @dataclass(frozen=True)
@@ -71,13 +71,38 @@ def beam_search(
         raise ValueError(
             f"beam search needs beam_size >= 1 and min_len <= max_len_b; got {beam_size=}, {min_len=}, {max_len_b=}"
         )
+    return search_encoded(
+        model,
+        model.encoder(input_ids, patch_images, patch_masks, image_index),
+        beam_size=beam_size,
+        max_len_b=max_len_b,
+        min_len=min_len,
+        no_repeat_ngram_size=no_repeat_ngram_size,
+        length_penalty=length_penalty,
+    )
+
+
+@torch.no_grad()
+def search_encoded(
+    model: OFAModel,
+    encoded: OFAEncoderOutput,
+    *,
+    beam_size: int,
+    max_len_b: int,
+    min_len: int,
+    no_repeat_ngram_size: int,
+    length_penalty: float = 1.0,
+) -> list[list[Hypothesis]]:
+    """`beam_search` of prompts that are already encoded."""
     config = model.config
     limits = Constraints(min_len, max_len_b, no_repeat_ngram_size, config.pad_token_id, config.eos_token_id)
     count = min(beam_size, config.vocab_size - 1)
-    source = model.decoder.prepare(model.encoder(input_ids, patch_images, patch_masks, image_index), max_len_b + 1)
-    caches = model.decoder.caches(input_ids.shape[0] * count, max_len_b + 1, like=source.keys_values[0][0])
+    prompts = encoded.last_hidden_state.shape[0]
+    source = model.decoder.prepare(encoded, max_len_b + 1)
+    caches = model.decoder.caches(prompts * count, max_len_b + 1, like=source.keys_values[0][0])
     start = config.decoder_start_token_id
-    beams = Beams(input_ids.shape[0], count, max_len_b, start, config.eos_token_id, like=input_ids)
+    like = torch.empty(0, dtype=torch.int64, device=encoded.last_hidden_state.device)
+    beams = Beams(prompts, count, max_len_b, start, config.eos_token_id, like=like)
     for step in range(max_len_b + 1):
         logits = model.decoder.step(beams.tokens[:, -1], step, source, caches)
         log_probs = limits.apply(logits.float().log_softmax(-1), beams.tokens)
@@ -141,14 +166,48 @@ def sample(
             "sampling needs num_samples >= 1, temperature >= 0, 0 < top_p <= 1, top_k >= 0 and min_len <= max_len_b; "
             f"got {num_samples=}, {temperature=}, {top_p=}, {top_k=}, {min_len=}, {max_len_b=}"
         )
+    encoded = model.encoder(input_ids, patch_images, patch_masks, image_index)
+    return sample_encoded(
+        model,
+        encoded,
+        num_samples=num_samples,
+        max_len_b=max_len_b,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        min_len=min_len,
+        no_repeat_ngram_size=no_repeat_ngram_size,
+        generator=generator,
+    )
+
+
+@torch.no_grad()
+def sample_encoded(
+    model: OFAModel,
+    encoded: OFAEncoderOutput,
+    *,
+    num_samples: int,
+    max_len_b: int,
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    min_len: int = 1,
+    no_repeat_ngram_size: int = 0,
+    generator: torch.Generator | None = None,
+    greedy_first: bool = False,
+) -> Samples:
+    """`sample` of prompts that are already encoded.
+
+    `greedy_first`: the first sample of each prompt is not drawn but greedy, decoded in the same pass as the others.
+    """
     config = model.config
     limits = Constraints(min_len, max_len_b, no_repeat_ngram_size, config.pad_token_id, config.eos_token_id)
-    encoded = model.encoder(input_ids, patch_images, patch_masks, image_index)
+    prompts, device = encoded.last_hidden_state.shape[0], encoded.last_hidden_state.device
+    rows = prompts * num_samples
     source = model.decoder.prepare(encoded, max_len_b + 1)
-    rows = input_ids.shape[0] * num_samples
     caches = model.decoder.caches(rows, max_len_b + 1, like=source.keys_values[0][0])
-    tokens = torch.full((rows, 1), config.decoder_start_token_id, device=input_ids.device)
-    ended = torch.zeros(rows, dtype=torch.bool, device=input_ids.device)
+    tokens = torch.full((rows, 1), config.decoder_start_token_id, device=device)
+    ended = torch.zeros(rows, dtype=torch.bool, device=device)
     log_probs = []
     for step in range(max_len_b + 1):
         logits = model.decoder.step(tokens[:, -1], step, source, caches).float()
@@ -158,11 +217,13 @@ def sample(
         else:
             drawn = filter_logits(allowed, temperature=temperature, top_k=top_k, top_p=top_p).softmax(-1)
             token = drawn.multinomial(1, generator=generator).squeeze(1)
+            if greedy_first:
+                token[::num_samples] = allowed[::num_samples].argmax(-1)
         log_prob = logits.log_softmax(-1).gather(1, token[:, None]).squeeze(1)
         log_probs.append(log_prob.masked_fill(ended, 0.0))
         tokens = torch.cat([tokens, token.masked_fill(ended, config.pad_token_id)[:, None]], dim=1)
         ended |= token.eq(config.eos_token_id)
         if ended.all():
             break
-    shape = (input_ids.shape[0], num_samples, -1)
+    shape = (prompts, num_samples, -1)
     return Samples(tokens[:, 1:].view(shape), torch.stack(log_probs, dim=1).view(shape), encoded)

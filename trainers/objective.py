@@ -1,0 +1,54 @@
+"""What the training loop asks of an objective, whatever it optimises."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from models.ofa import OFAModel
+
+
+@dataclass(frozen=True)
+class ObjectiveOutput:
+    """What an objective returns for one micro-batch.
+
+    Attributes:
+        loss_sum: scalar with gradient: the loss summed over the units that `count` counts.
+        logs: what to log: name -> (detached sum, number of units that it sums over). The log shows the quotient, over
+            all ranks and micro-batches of an update.
+    """
+
+    loss_sum: Tensor
+    logs: dict[str, tuple[Tensor, float]]
+
+
+class Objective:
+    """Base of objectives: a loss for a micro-batch, summed over units that can be counted beforehand."""
+
+    def set_mode(self, model: OFAModel) -> None:
+        """Put the model into the mode that it is trained in."""
+        model.train()
+
+    def prepare(self, model: OFAModel, batch: dict) -> dict:
+        """What `__call__` gets in place of a batch: made one micro-batch ahead, outside the data-parallel wrapper."""
+        return batch
+
+    def count(self, batch: dict, step: int) -> int:
+        """Units that the loss of a batch is summed over: what the update divides by, over all ranks."""
+        raise NotImplementedError
+
+    def __call__(self, model: OFAModel, batch: dict, step: int) -> ObjectiveOutput:
+        """The summed loss of one micro-batch at update `step`."""
+        raise NotImplementedError
+
+
+class TrainingModule(torch.nn.Module):
+    """Model and objective as one module: data-parallel wrappers synchronise gradients of what runs in *its* forward."""
+
+    def __init__(self, model: OFAModel, objective: Objective):
+        super().__init__()
+        self.model = model
+        self.objective = objective
+
+    def forward(self, batch: dict, step: int) -> ObjectiveOutput:
+        return self.objective(self.model, batch, step)
