@@ -8,6 +8,7 @@ Relative paths mean relative to the current working directory, as for any comman
 
 import dataclasses
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
@@ -325,6 +326,25 @@ def _train_problems(train: TrainConfig, decoding: EvalConfig) -> Iterator[str]:
         yield f"eval.min_len = {decoding.min_len} is above eval.max_len_b = {decoding.max_len_b}; lower it"
 
 
+def _scst_problems(config: Config) -> Iterator[str]:
+    scst = config.scst
+    for name, weight in scst.rewards.items():
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
+            yield f"scst.rewards: the weight of {name} is {json.dumps(weight)}; it must be a number"
+            return
+    if config.train.objective != "scst":
+        return
+    if config.model.checkpoint is None:
+        yield 'train.objective = "scst" goes on from step 1: set model.checkpoint (or --checkpoint) to its checkpoint'
+    if not any(scst.rewards.values()):
+        yield 'scst.rewards has no weight other than 0; give one reward a weight, such as {"cider-d": 1.0}'
+    if scst.baseline == "leave_one_out" and scst.num_candidates == 1:
+        yield (
+            'scst.baseline = "leave_one_out" compares a candidate with the others, and scst.num_candidates = 1; '
+            'set scst.num_candidates to 2 or more, or scst.baseline to "greedy"'
+        )
+
+
 def problems(config: Config) -> Iterator[str]:
     """What contradicts what in a configuration, each with its remedy; nothing when it is sound."""
     if not config.work_dir:
@@ -332,6 +352,7 @@ def problems(config: Config) -> Iterator[str]:
     yield from _model_problems(config.model)
     yield from _data_problems(config.data)
     yield from _train_problems(config.train, config.eval)
+    yield from _scst_problems(config)
     style = config.style
     if style.prompt.count("{}") != 1 or style.prompt.count("{") + style.prompt.count("}") != 2:
         yield f"style.prompt = {json.dumps(style.prompt)} must hold {{}} once and no other brace"

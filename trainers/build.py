@@ -26,9 +26,9 @@ from preprocessors.targets import target_text
 from rewards.document_frequency import table_of_split
 from trainers import distributed
 from trainers.checkpointing import CHECKPOINTS, CheckpointFolder
-from trainers.cross_entropy import CrossEntropy
 from trainers.distributed import World
 from trainers.memory import keep_freed_memory
+from trainers.objectives import build_objective
 from trainers.stylish_trainer import start_style_tokens
 
 LOGGER = logging.getLogger("stylecap")
@@ -58,8 +58,6 @@ def run_training(config: Config, *, resume: bool, rank: int = 0, ranks: int = 1,
         ValueError: a fault of the configuration, the data or the checkpoint, with its remedy.
         KeyboardInterrupt: interrupted, after a checkpoint was saved.
     """
-    if config.train.objective != "cross-entropy":
-        raise ValueError(f'train.objective = "{config.train.objective}" is unknown: use "cross-entropy"')
     world = distributed.start(rank, ranks, local_rank)
     if world.device.type == "cpu":
         keep_freed_memory()
@@ -80,8 +78,8 @@ def prepare(config: Config, world: World, resume: bool) -> Any:
     torch.manual_seed(config.seed)
     model, preprocessor = build_model(config, splits["train"], last)
     train, data = config.train, config.data
+    objective, hooks = build_objective(config, model, preprocessor, splits["train"], world)
     losses = ("label_smoothing", "drop_worst_ratio", "drop_worst_after", "rdrop_alpha")
-    objective = CrossEntropy(pad=model.config.pad_token_id, **{name: getattr(train, name) for name in losses})
     used = {"objective", "dropout", "drop_path", *losses}
     settings = {f.name: getattr(train, f.name) for f in dataclasses.fields(train) if f.name not in used}
     return build_trainer(
@@ -93,6 +91,8 @@ def prepare(config: Config, world: World, resume: bool) -> Any:
             "train_split": splits["train"],
             "val_split": splits.get("val"),
             "objective": objective,
+            "run_hooks": hooks,
+            "one_a_request": train.objective == "scst",
             "world": world,
             "image_cache": _image_cache(data, splits["train"], run / "cache") if data.cache_images else None,
             "document_frequency": table_of_split(run, splits["train"]) if world.is_main and "val" in splits else None,
@@ -210,6 +210,8 @@ def build_model(
     known = _known_styles(source)
     style_map = StyleMap.from_json(config.style.style_map) if config.style.style_map else known
     style_map = style_map or StyleMap.from_styles(train.styles)
+    if config.train.objective == "scst":
+        _check_step1(source, known, style_map)
     if config.style.unknown_style == "error":
         for style in train.styles:
             style_map.lookup(style)
@@ -239,6 +241,19 @@ def _known_styles(source: Path | None) -> StyleMap | None:
     """The style map that a checkpoint carries, if it is one of ours."""
     file = source / STYLE_MAP_FILE if source is not None else None
     return StyleMap.from_json(file) if file is not None and file.exists() else None
+
+
+def _check_step1(source: Path | None, known: StyleMap | None, wanted: StyleMap) -> None:
+    """Step 2 goes on from a model that knows its styles: other tokens it would have to learn from rewards alone."""
+    if known is None:
+        raise ValueError(f"{source} has no {STYLE_MAP_FILE}: step 2 starts from a checkpoint of step 1; train that one")
+    for style in {**wanted.tokens, **known.tokens}:
+        asked, has = wanted.tokens.get(style), known.tokens.get(style)
+        if asked != has:
+            raise ValueError(
+                f"style {style} has the token {asked} in style.style_map and {has} in {source}: leave style.style_map "
+                "out, the checkpoint brings its own"
+            )
 
 
 def _tokenizer(config: Config, train: Split, source: Path | None, style_map: StyleMap) -> OFATokenizer:

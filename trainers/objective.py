@@ -33,6 +33,9 @@ class Objective:
         """What `__call__` gets in place of a batch: made one micro-batch ahead, outside the data-parallel wrapper."""
         return batch
 
+    def close(self) -> None:
+        """Free what the objective holds besides memory; called when training has ended, in whatever way."""
+
     def count(self, batch: dict, step: int) -> int:
         """Units that the loss of a batch is summed over: what the update divides by, over all ranks."""
         raise NotImplementedError

@@ -216,6 +216,7 @@ class OFATrainer(ValidatingTrainer):
                 self.train_loop(self.train_dataloader)
             finally:
                 self.invoke_hook(TrainerStages.after_run)
+                self.objective.close()
                 self.train_dataloader = self.data_loader = None  # ends the loader's workers
         best = self.checkpoints.find("best")
         return {

@@ -1,0 +1,248 @@
+"""Step 2: self-critical sequence training of a captioner on rewards.
+
+Per micro-batch, each image is encoded once, with gradient. Candidates are sampled on the detached states; while threads
+score them, the next micro-batch is sampled; then the decoder reads the candidates on the states with gradient, the K
+candidates of a prompt folded into the query axis so that they share keys and values. All of it happens before the
+optimizer steps, so the update is on-policy.
+
+Shapes: M prompts, K candidates a prompt, N = M·K captions, T positions, n tokens that are not padding.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from rewards.base import Candidate
+from rewards.calculator import RewardCalculator, Rewards
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from models.ofa import OFAModel
+from models.ofa.encoder import OFAEncoderOutput
+from models.ofa.generation import sample_encoded, search_encoded
+from trainers.cross_entropy import token_losses
+from trainers.objective import Objective, ObjectiveOutput
+from trainers.policy_gradient import (
+    Baseline,
+    Normalisation,
+    Reduction,
+    advantages,
+    divergence,
+    mean_by_caption,
+    policy_loss,
+    token_entropy,
+    token_log_probs,
+)
+from trainers.scst_logs import advantage_logs, candidate_logs, reward_logs
+
+Decode = Callable[[list[list[int]]], list[str]]
+SoftReferences = Callable[[str, str], Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """The candidates of a micro-batch and what they were drawn from.
+
+    Attributes:
+        encoded: the encoder's pass, with gradient.
+        tokens: [M, K, T] candidates with eos where they ended, padded; the greedy captions are not among them.
+        rewards: of [M, K] candidates, or [M, 1 + K] with the greedy captions first.
+        seconds: that sampling took.
+    """
+
+    encoded: OFAEncoderOutput
+    tokens: Tensor
+    rewards: "Future[Rewards]"
+    seconds: float
+
+
+class SelfCritical(Objective):
+    """The objective of step 2. The loss is the mean over candidates, plus weighted terms that are off by default.
+
+    Args:
+        calculator: scores candidates.
+        decode: token ids of many captions -> their texts.
+        candidates: "multinomial" draws from the model; "beam" takes the best of a beam search, which no longer is an
+            unbiased sample.
+        num_candidates, temperature, top_k, top_p, max_len_b: of the drawing.
+        baseline, normalise_advantages, reduction: as `trainers.policy_gradient` defines them. What "batch" means there
+            is one micro-batch on one rank.
+        cross_entropy_weight: of step 1's loss (mean over captions of their mean over tokens) on the batch's captions.
+        label_smoothing: of that loss.
+        kl_weight: of the mean divergence, a token, from `reference`.
+        reference: the frozen model of step 1; needed where `kl_weight` is not 0.
+        soft_references: (image id, style) -> captions of the image in other styles.
+    """
+
+    def __init__(
+        self,
+        *,
+        calculator: RewardCalculator,
+        decode: Decode,
+        candidates: Literal["multinomial", "beam"],
+        num_candidates: int,
+        temperature: float,
+        top_k: int,
+        top_p: float,
+        max_len_b: int,
+        baseline: Baseline,
+        normalise_advantages: Normalisation,
+        reduction: Reduction,
+        cross_entropy_weight: float = 0.0,
+        label_smoothing: float = 0.0,
+        kl_weight: float = 0.0,
+        reference: OFAModel | None = None,
+        soft_references: SoftReferences | None = None,
+    ):
+        assert kl_weight == 0 or reference is not None
+        self.calculator = calculator
+        self.decode = decode
+        self.candidates = candidates
+        self.num_candidates = num_candidates
+        self.drawing: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+        self.max_len_b = max_len_b
+        self.baseline = baseline
+        self.normalise_advantages = normalise_advantages
+        self.reduction = reduction
+        self.cross_entropy_weight = cross_entropy_weight
+        self.label_smoothing = label_smoothing
+        self.kl_weight = kl_weight
+        self.reference = reference.eval().requires_grad_(False) if reference is not None else None
+        self.soft_references = soft_references
+
+    def set_mode(self, model: OFAModel) -> None:
+        """No dropout, and batch normalisation by its running statistics: the sampled policy is the trained one."""
+        model.eval()
+
+    def count(self, batch: dict, step: int) -> int:
+        """Candidates that the loss of a batch is summed over."""
+        return batch["input_ids"].shape[0] * self.num_candidates
+
+    def close(self) -> None:
+        self.calculator.close()
+
+    # --- before the wrapped forward ----------------------------------------------------------------------------------
+
+    def prepare(self, model: OFAModel, batch: dict) -> dict:
+        """The batch with its `rollout`: candidates sampled, and on their way to be scored."""
+        encoded = model.encoder(batch["input_ids"], batch["patch_images"], batch["patch_masks"], batch["image_index"])
+        started = time.perf_counter()
+        drawn = self._draw(model, encoded)
+        rewards = self._submit(drawn, batch, model.config.eos_token_id, model.config.pad_token_id)
+        greedy = 1 if self.baseline == "greedy" else 0
+        rollout = Rollout(encoded, drawn[:, greedy:], rewards, time.perf_counter() - started)
+        return batch | {"rollout": rollout}
+
+    def _draw(self, model: OFAModel, encoded: OFAEncoderOutput) -> Tensor:
+        """Candidates [M, K, T], or with the greedy captions first [M, 1 + K, T]."""
+        greedy = self.baseline == "greedy"
+        if self.candidates == "multinomial":
+            return sample_encoded(
+                model,
+                encoded,
+                num_samples=self.num_candidates + greedy,
+                max_len_b=self.max_len_b,
+                greedy_first=greedy,
+                **self.drawing,
+            ).tokens
+        search: dict[str, Any] = {"max_len_b": self.max_len_b, "min_len": 1, "no_repeat_ngram_size": 0}
+        found = search_encoded(model, encoded, beam_size=self.num_candidates, **search)
+        if greedy:
+            best = search_encoded(model, encoded, beam_size=1, **search)
+            found = [first + others for first, others in zip(best, found, strict=True)]
+        width = self.num_candidates + greedy
+        # A search may end with fewer captions than beams where the vocabulary is tiny: the best stands in.
+        filled = [[*beams, *[beams[0]] * (width - len(beams))] for beams in found]
+        flat = [hypothesis.tokens for beams in filled for hypothesis in beams]
+        padded = pad_sequence(flat, batch_first=True, padding_value=model.config.pad_token_id)
+        return padded.view(len(found), width, -1).to(encoded.last_hidden_state.device)
+
+    def _submit(self, drawn: Tensor, batch: dict, eos: int, pad: int) -> "Future[Rewards]":
+        prompts, width, _ = drawn.shape
+        rows = drawn.flatten(0, 1).tolist()
+        texts = self.decode([[token for token in row if token not in (eos, pad)] for row in rows])
+        captions = [Candidate(text, eos in row) for text, row in zip(texts, rows, strict=True)]
+        asked = requests_of_prompts(batch)
+        soft = self.soft_references
+        return self.calculator.submit(
+            [captions[i * width : (i + 1) * width] for i in range(prompts)],
+            [request["references"] for request in asked],
+            [request["style"] for request in asked],
+            [request["image_id"] for request in asked],
+            [soft(request["image_id"], request["style"]) for request in asked] if soft else None,
+        )
+
+    # --- inside the wrapped forward ----------------------------------------------------------------------------------
+
+    def __call__(self, model: OFAModel, batch: dict, step: int) -> ObjectiveOutput:
+        """The summed loss of one micro-batch; waits for its rewards."""
+        rollout: Rollout = batch["rollout"]
+        logits, kept, target = candidate_logits(model, rollout.encoded, rollout.tokens)
+        log_probs = token_log_probs(logits, target)
+        scored = rollout.rewards.result()
+        total = torch.as_tensor(scored.total, dtype=torch.float32, device=logits.device)
+        greedy = total[:, 0] if self.baseline == "greedy" else None
+        rewards = total[:, total.shape[1] - self.num_candidates :]
+        advantage = advantages(rewards, baseline=self.baseline, greedy=greedy, normalise=self.normalise_advantages)
+        loss = policy_loss(log_probs, kept, advantage.flatten(), self.reduction)
+        extra, extra_logs = self._extra_terms(model, batch, rollout, logits, kept)
+        loss = loss + extra
+        units = kept.shape[0]
+        logs = {
+            "loss": (loss.detach(), units),
+            "entropy": (token_entropy(logits).sum(), target.shape[0]),
+            "sample_s": (torch.tensor(rollout.seconds), 1),
+            "reward_s": (torch.tensor(scored.seconds), 1),
+            **reward_logs(scored, self.num_candidates),
+            **candidate_logs(rollout.tokens, model.config.eos_token_id, model.config.pad_token_id),
+            **advantage_logs(rewards, advantage),
+            **extra_logs,
+        }
+        return ObjectiveOutput(loss, logs)
+
+    def _extra_terms(
+        self, model: OFAModel, batch: dict, rollout: Rollout, logits: Tensor, kept: Tensor
+    ) -> tuple[Tensor, dict[str, tuple[Tensor, float]]]:
+        """The cross-entropy and divergence terms, scaled so that division by the number of candidates makes means."""
+        total, logs = logits.new_zeros((), dtype=torch.float32), {}
+        if self.cross_entropy_weight:
+            target, index = batch["target"], batch["encoder_index"]
+            hidden = model.decode(rollout.encoded, batch["decoder_input_ids"], index)
+            known = target.ne(model.config.pad_token_id)
+            expected = model.decoder.output_projection(hidden[known])
+            losses, _ = token_losses(expected, target[known], self.label_smoothing)
+            mean = mean_by_caption(losses, known)
+            logs["cross_entropy"] = (mean.detach(), target.shape[0])
+            total = total + self.cross_entropy_weight * mean * (kept.shape[0] / target.shape[0])
+        if self.kl_weight:
+            assert self.reference is not None
+            with torch.no_grad():
+                encoded = self.reference.encoder(
+                    batch["input_ids"], batch["patch_images"], batch["patch_masks"], batch["image_index"]
+                )
+                before, _, _ = candidate_logits(self.reference, encoded, rollout.tokens)
+            mean = mean_by_caption(divergence(logits, before), kept)
+            logs["kl"] = (mean.detach(), kept.shape[0])
+            total = total + self.kl_weight * mean
+        return total, logs
+
+
+def candidate_logits(model: OFAModel, encoded: OFAEncoderOutput, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits [n, V] at the tokens of candidates [M, K, T] that are not padding, which tokens they are [M·K, T], and the
+    tokens [n]."""
+    flat = tokens.flatten(0, 1)
+    kept = flat.ne(model.config.pad_token_id)
+    start = torch.full_like(flat[:, :1], model.config.decoder_start_token_id)
+    hidden = model.decode(encoded, torch.cat([start, flat[:, :-1]], dim=1), None)
+    return model.decoder.output_projection(hidden[kept]), kept, flat[kept]
+
+
+def requests_of_prompts(batch: dict) -> list[dict[str, Any]]:
+    """The request of each prompt [M]: that of the first caption asked with it."""
+    found: dict[int, dict[str, Any]] = {}
+    for row, request in zip(batch["encoder_index"].tolist(), batch["requests"], strict=True):
+        found.setdefault(row, request)
+    return [found[row] for row in range(batch["input_ids"].shape[0])]

@@ -1,0 +1,130 @@
+"""What step 2 logs of its candidates, and the warnings that follow from it.
+
+Logs are pairs (sum, number of units), as `ObjectiveOutput.logs` wants them.
+Shapes: M prompts, K candidates, T positions.
+"""
+
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from modelscope.trainers.hooks.builder import HOOKS
+from modelscope.trainers.hooks.hook import Hook
+from rewards.calculator import Rewards
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from trainers.ofa_trainer import OFATrainer
+
+LOGGER = logging.getLogger("stylecap")
+Logs = dict[str, tuple[Tensor, float]]
+
+WINDOW = 50  # updates that are averaged before anything is concluded
+_SAME_REWARD = 1e-6
+
+
+def reward_logs(rewards: Rewards, num_candidates: int) -> Logs:
+    """Mean and standard deviation of each reward over the candidates, greedy captions left out."""
+    logs: Logs = {}
+    for name, values in {"": rewards.total, **rewards.each}.items():
+        candidates = torch.as_tensor(values[:, values.shape[1] - num_candidates :])
+        suffix = f"/{name}" if name else ""
+        logs[f"reward{suffix}"] = (candidates.sum(), candidates.numel())
+        logs[f"reward_std{suffix}"] = (candidates.std(correction=0), 1)
+        if name == "style":
+            logs["style_accuracy"] = ((candidates > 0).sum(), candidates.numel())
+    if rewards.total.shape[1] > num_candidates:
+        greedy = torch.as_tensor(rewards.total[:, 0])
+        logs["reward/greedy"] = (greedy.sum(), greedy.numel())
+    return logs
+
+
+def advantage_logs(rewards: Tensor, advantage: Tensor) -> Logs:
+    """Spread of the advantages, and the share of prompts whose candidates [M, K] all have the same reward."""
+    same = rewards.amax(1) - rewards.amin(1) <= _SAME_REWARD
+    return {"advantage_std": (advantage.std(correction=0), 1), "zero_spread": (same.sum(), same.numel())}
+
+
+def candidate_logs(tokens: Tensor, eos: int, pad: int) -> Logs:
+    """Length in tokens without eos, share that ended, and share of duplicates within a prompt, of tokens [M, K, T]."""
+    groups = tokens.tolist()
+    total = tokens.shape[0] * tokens.shape[1]
+    ended = tokens.eq(eos).any(-1)
+    length = tokens.ne(pad).sum() - ended.sum()
+    distinct = sum(len({tuple(candidate) for candidate in group}) for group in groups)
+    return {
+        "length": (length, total),
+        "ended": (ended.sum(), total),
+        "duplicates": (torch.tensor(total - distinct), total),
+    }
+
+
+@dataclass
+class HealthCheck:
+    """Compares windows of updates with the first one, and says once what goes wrong and what to change."""
+
+    window: int = WINDOW
+    _sums: dict[str, float] = field(default_factory=dict)
+    _seen: int = 0
+    _first: dict[str, float] | None = None
+    _told: set[str] = field(default_factory=set)
+
+    def update(self, logs: dict[str, float]) -> list[str]:
+        """Take the logs of one update; returns warnings that have not been given before, at the end of a window."""
+        for name, value in logs.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+        self._seen += 1
+        if self._seen < self.window:
+            return []
+        means = {name: total / self._seen for name, total in self._sums.items()}
+        self._sums, self._seen = {}, 0
+        self._first = self._first or means
+        found = warnings(means, self._first)
+        new = [text for kind, text in found.items() if kind not in self._told]
+        self._told |= found.keys()
+        return new
+
+
+def warnings(now: dict[str, float], first: dict[str, float]) -> dict[str, str]:
+    """What is wrong with the averages of a window, given those of the first window: kind -> advice."""
+    found = {}
+    if now["zero_spread"] > 0.9:
+        found["spread"] = (
+            f"{now['zero_spread']:.0%} of the prompts have candidates of equal reward, so nothing is learnt from them: "
+            "raise scst.num_candidates or scst.temperature, or look whether scst.rewards fit the data"
+        )
+    if now["ended"] < 0.5 or now["ended"] < 0.8 * first["ended"]:
+        found["ended"] = (
+            f"only {now['ended']:.0%} of the candidates end (first {first['ended']:.0%}): raise scst.max_len_b, or add "
+            'the reward "ending"'
+        )
+    if not 0.6 * first["length"] <= now["length"] <= 1.5 * first["length"]:
+        found["length"] = (
+            f"candidates have {now['length']:.1f} tokens and had {first['length']:.1f}: lower train.lr, or set "
+            "scst.cross_entropy_weight or scst.kl_weight"
+        )
+    if now["entropy"] < 0.1 * first["entropy"]:
+        found["entropy"] = (
+            f"the entropy of a token fell from {first['entropy']:.2f} to {now['entropy']:.2f} nats, candidates are "
+            "nearly all alike: lower train.lr, or set scst.kl_weight"
+        )
+    if now.get("style_accuracy", 1.0) < 0.8 * first.get("style_accuracy", 0.0):
+        found["style"] = (
+            f"{now['style_accuracy']:.0%} of the candidates have the asked style, and "
+            f"{first['style_accuracy']:.0%} had it first: "
+            'raise the weight of the reward "style" in scst.rewards'
+        )
+    return found
+
+
+@HOOKS.register_module(module_name="StylecapHealthHook")
+class HealthHook(Hook):
+    """Warns while a run of step 2 goes wrong, not after it."""
+
+    def __init__(self) -> None:
+        self.check = HealthCheck()
+
+    def after_train_iter(self, trainer: "OFATrainer") -> None:
+        for text in self.check.update(trainer.train_outputs):
+            LOGGER.warning("step %d: %s", trainer.iter + 1, text)
