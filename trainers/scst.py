@@ -131,24 +131,26 @@ class SelfCritical(Objective):
         encoded = model.encoder(batch["input_ids"], batch["patch_images"], batch["patch_masks"], batch["image_index"])
         started = time.perf_counter()
         drawn = self._draw(model, encoded)
+        drawn = without_forced_end(drawn, self.max_len_b, model.config.eos_token_id, model.config.pad_token_id)
         rewards = self._submit(drawn, batch, model.config.eos_token_id, model.config.pad_token_id)
         greedy = 1 if self.baseline == "greedy" else 0
         rollout = Rollout(encoded, drawn[:, greedy:], rewards, time.perf_counter() - started)
         return batch | {"rollout": rollout}
 
     def _draw(self, model: OFAModel, encoded: OFAEncoderOutput) -> Tensor:
-        """Candidates [M, K, T], or with the greedy captions first [M, 1 + K, T]."""
+        """Candidates [M, K, T], or with the greedy captions first [M, 1 + K, T], with an end forced a token late."""
         greedy = self.baseline == "greedy"
+        longest = self.max_len_b + 1
         if self.candidates == "multinomial":
             return sample_encoded(
                 model,
                 encoded,
                 num_samples=self.num_candidates + greedy,
-                max_len_b=self.max_len_b,
+                max_len_b=longest,
                 greedy_first=greedy,
                 **self.drawing,
             ).tokens
-        search: dict[str, Any] = {"max_len_b": self.max_len_b, "min_len": 1, "no_repeat_ngram_size": 0}
+        search: dict[str, Any] = {"max_len_b": longest, "min_len": 1, "no_repeat_ngram_size": 0}
         found = search_encoded(model, encoded, beam_size=self.num_candidates, **search)
         if greedy:
             best = search_encoded(model, encoded, beam_size=1, **search)
@@ -228,6 +230,18 @@ class SelfCritical(Objective):
             logs["kl"] = (mean.detach(), kept.shape[0])
             total = total + self.kl_weight * mean
         return total, logs
+
+
+def without_forced_end(tokens: Tensor, max_len_b: int, eos: int, pad: int) -> Tensor:
+    """Candidates [M, K, T] cut to `max_len_b` tokens and an end that the model wrote itself, [M, K, ≤ max_len_b + 1].
+
+    Decoding writes an end after the last token that is allowed. The model did not choose it, so it must neither be
+    learnt from nor hide that the caption never ended.
+    """
+    tokens = tokens[..., : max_len_b + 1].clone()
+    last = tokens[..., max_len_b:]
+    last[last != eos] = pad
+    return tokens
 
 
 def candidate_logits(model: OFAModel, encoded: OFAEncoderOutput, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:

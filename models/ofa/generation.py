@@ -15,7 +15,16 @@ from models.ofa.constraints import Constraints
 from models.ofa.encoder import OFAEncoderOutput
 from models.ofa.modeling import OFAModel
 
-__all__ = ["Hypothesis", "Samples", "beam_search", "filter_logits", "sample", "sample_encoded", "search_encoded"]
+__all__ = [
+    "Hypothesis",
+    "Samples",
+    "beam_search",
+    "draw",
+    "filter_logits",
+    "sample",
+    "sample_encoded",
+    "search_encoded",
+]
 
 
 @dataclass(frozen=True)
@@ -134,6 +143,19 @@ def filter_logits(logits: Tensor, *, temperature: float, top_k: int, top_p: floa
     return logits
 
 
+def draw(probabilities: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """One token [N] of each distribution [N, V], which need not be normalised.
+
+    By inversion: one random number a row. `torch.multinomial` takes one a token, which on a CPU was half of all the time
+    that sampling took.
+    """
+    cumulated = probabilities.cumsum(-1, dtype=torch.float64)
+    shape, device = (cumulated.shape[0], 1), cumulated.device
+    place = torch.rand(shape, dtype=torch.float64, device=device, generator=generator) * cumulated[:, -1:]
+    # Right of equals: a token of probability 0 adds nothing to the sum before it, and is never met.
+    return torch.searchsorted(cumulated, place, right=True).squeeze(1).clamp_(max=probabilities.shape[1] - 1)
+
+
 @torch.no_grad()
 def sample(
     model: OFAModel,
@@ -216,7 +238,7 @@ def sample_encoded(
             token = allowed.argmax(-1)
         else:
             drawn = filter_logits(allowed, temperature=temperature, top_k=top_k, top_p=top_p).softmax(-1)
-            token = drawn.multinomial(1, generator=generator).squeeze(1)
+            token = draw(drawn, generator)
             if greedy_first:
                 token[::num_samples] = allowed[::num_samples].argmax(-1)
         log_prob = logits.log_softmax(-1).gather(1, token[:, None]).squeeze(1)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from models.ofa import OFAModel
 from models.ofa.constraints import forbidden_tokens
-from models.ofa.generation import beam_search, filter_logits, sample
+from models.ofa.generation import beam_search, draw, filter_logits, sample, sample_encoded
 from tests.models.nano import (
     BOS,
     EOS,
@@ -241,6 +241,27 @@ def test_filtering_keeps_the_nucleus_of_the_tempered_distribution() -> None:
     tempered = filter_logits(logits, temperature=0.5, top_k=0, top_p=0.8)
     assert tempered.isfinite().tolist() == [[True, True, False, False]]
     assert filter_logits(logits, temperature=1.0, top_k=1, top_p=1.0).isfinite().tolist() == [[True] + 3 * [False]]
+
+
+def test_draws_follow_the_probabilities_and_never_meet_a_zero() -> None:
+    weights = torch.tensor([0.0, 1.0, 0.0, 3.0, 4.0, 0.0])  # not normalised, zeros at both ends
+    drawn = draw(weights.expand(8000, -1), torch.Generator().manual_seed(0))
+    counts = drawn.bincount(minlength=6) / 8000
+    # three deviations of a share of 8000 draws are less than 0.017
+    torch.testing.assert_close(counts, weights / 8, rtol=0, atol=0.017)
+    assert counts[weights == 0].sum() == 0
+
+
+def test_the_first_sample_can_be_the_greedy_one(model: OFAModel, batch: Batch) -> None:
+    encoded = model.encoder(**batch)
+    greedy = sample_encoded(model, encoded, num_samples=1, max_len_b=5, temperature=0).tokens[:, 0]
+    torch.manual_seed(0)
+    drawn = sample_encoded(model, encoded, num_samples=4, max_len_b=5, greedy_first=True).tokens
+    for row in range(greedy.shape[0]):
+        end = int(greedy[row].ne(PAD).sum())
+        assert drawn[row, 0, :end].tolist() == greedy[row, :end].tolist()
+        assert drawn[row, 0, end:].eq(PAD).all()
+    assert any(drawn[row, 1].tolist() != drawn[row, 0].tolist() for row in range(greedy.shape[0]))
 
 
 @pytest.mark.parametrize(
