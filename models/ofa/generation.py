@@ -146,8 +146,8 @@ def filter_logits(logits: Tensor, *, temperature: float, top_k: int, top_p: floa
 def draw(probabilities: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """One token [N] of each distribution [N, V], which need not be normalised.
 
-    By inversion: one random number a row. `torch.multinomial` takes one a token, which on a CPU was half of all the time
-    that sampling took.
+    By inversion: one random number a row. `torch.multinomial` takes one a token, which on a CPU was half of the time of
+    sampling.
     """
     cumulated = probabilities.cumsum(-1, dtype=torch.float64)
     shape, device = (cumulated.shape[0], 1), cumulated.device
