@@ -58,8 +58,12 @@ def fingerprint(references: Iterable[Sequence[str]], *, end_word: str | None = N
 
 def table_of_split(work_dir: str | os.PathLike[str], split: Split) -> DocumentFrequency:
     """The table of a training split, kept in the run's folder; a document is an image, in all its styles."""
-    by_image = [[split[int(row)].caption for row in split.image_rows(j)] for j in range(split.n_images)]
-    return table_of_corpus(Path(work_dir) / TABLE_FILE, by_image)
+    return table_of_corpus(Path(work_dir) / TABLE_FILE, captions_by_image(split))
+
+
+def captions_by_image(split: Split) -> list[list[str]]:
+    """All captions of each image, in whatever style: the documents of a corpus."""
+    return [[split[int(row)].caption for row in split.image_rows(j)] for j in range(split.n_images)]
 
 
 def table_of_corpus(

@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from modelscope.trainers.hooks.hook import Hook
 
@@ -13,9 +12,14 @@ from models.captioner import place
 from models.ofa import OFAModel
 from models.ofa.checkpoints import load_model, resolve_source
 from preprocessors import OfaStylishImageCaptioningPreprocessor
+from rewards.calculator import RewardCalculator
+from rewards.catalogue import build_rewards
+from rewards.resources import Resources
 from trainers.cross_entropy import CrossEntropy
 from trainers.distributed import World
 from trainers.objective import Objective
+from trainers.scst import SelfCritical
+from trainers.scst_logs import HealthHook
 
 
 def build_objective(
@@ -28,8 +32,6 @@ def build_objective(
     """The objective that `config.train.objective` names, for captions of `split`."""
     train = config.train
     if train.objective == "scst":
-        from trainers.scst_logs import HealthHook
-
         return _self_critical(config, preprocessor, split, world), [HealthHook()]
     objective = CrossEntropy(
         pad=model.config.pad_token_id,
@@ -43,9 +45,7 @@ def build_objective(
 
 def _self_critical(
     config: Config, preprocessor: OfaStylishImageCaptioningPreprocessor, split: Split, world: World
-) -> Any:
-    from trainers.scst import SelfCritical
-
+) -> SelfCritical:
     scst = config.scst
     return SelfCritical(
         calculator=_calculator(config, split, world),
@@ -67,10 +67,8 @@ def _self_critical(
     )
 
 
-def _calculator(config: Config, split: Split, world: World) -> Any:
+def _calculator(config: Config, split: Split, world: World) -> RewardCalculator:
     """Built by the main process first: the others read the tables that it leaves in the run's folder."""
-    from rewards import Resources, RewardCalculator, build_rewards
-
     scst = config.scst
     if not world.is_main:
         world.barrier()
@@ -79,7 +77,6 @@ def _calculator(config: Config, split: Split, world: World) -> Any:
         Path(config.work_dir),
         document_frequency_file=scst.document_frequency,
         soft_weight=scst.soft_references,
-        seed=config.seed,
     )
     rewards = build_rewards(scst.rewards, resources)
     if world.is_main:

@@ -54,6 +54,11 @@ def objective(**settings: Any) -> SelfCritical:
     return SelfCritical(**(defaults | settings))
 
 
+def calls_of(scst: SelfCritical) -> list[tuple[Any, ...]]:
+    calculator: Any = scst.calculator
+    return calculator.calls
+
+
 @pytest.fixture
 def model() -> OFAModel:
     model = nano_model(VOCAB, dropout=0.3, encoder_drop_path_rate=0.3)
@@ -159,7 +164,7 @@ def test_the_greedy_caption_is_scored_and_not_trained(model, batch):
     scst.set_mode(model)
     torch.manual_seed(3)
     prepared = scst.prepare(model, batch)
-    (groups, references, styles, images, soft) = scst.calculator.calls[0]
+    (groups, references, styles, images, soft) = calls_of(scst)[0]
     assert [len(group) for group in groups] == [1 + K] * 4
     encoded = prepared["rollout"].encoded
     greedy = sample_encoded(model, encoded, num_samples=1, max_len_b=6, temperature=0).tokens[:, 0]
@@ -177,7 +182,7 @@ def test_an_end_that_decoding_forces_is_neither_learnt_nor_taken_for_one(model, 
     scst.set_mode(model)
     prepared = scst.prepare(model, batch)
     tokens = prepared["rollout"].tokens.flatten(0, 1)
-    candidates = [c for group in scst.calculator.calls[0][0] for c in group]
+    candidates = [c for group in calls_of(scst)[0][0] for c in group]
     assert tokens.shape[1] == 3
     assert {c.ended for c in candidates} == {True, False}
     for row, candidate in zip(tokens.tolist(), candidates, strict=True):

@@ -1,0 +1,15 @@
+"""All rewards that there are; importing this module registers them."""
+
+from collections.abc import Iterable
+
+from rewards import form, style, text
+from rewards.base import FACTORIES, Reward, factory_of
+from rewards.resources import Resources
+
+__all__ = ["FACTORIES", "build_rewards", "form", "style", "text"]
+
+
+def build_rewards(names: Iterable[str], resources: Resources) -> dict[str, Reward]:
+    """The rewards named, built. ValueError for an unknown name, before any is built."""
+    factories = {name: factory_of(name) for name in names}
+    return {name: factory(resources) for name, factory in factories.items()}
