@@ -144,16 +144,19 @@ class TrainConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StyleMlmConfig:
-    """Step 1's masked-style tasks, learnt beside captioning; a task of weight 0 is off."""
+    """Step 1's masked-style tasks, learnt beside captioning: one question each about an image and its captions.
 
-    mask_style_weight: float = opt(0.0, "weight of restoring the style, masked in a prompt that has the caption", low=0)
+    A weight is that of a token of the answer, beside 1 for a caption's; a task of weight 0 is off.
+    """
+
+    mask_style_weight: float = opt(0.0, "weight of naming the style that is masked in a prompt with the caption", low=0)
     mask_caption_weight: float = opt(0.0, "weight of restoring a caption with masked words, given its style", low=0)
     mask_ratio: float = opt(0.3, "share of a caption's words that are masked", above=0, below=1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StyleMatchingConfig:
-    """Step 1's matching task: does a caption belong to an image in a style?"""
+    """Step 1's matching task: does a caption belong to an image and a style?"""
 
     weight: float = opt(0.0, "weight of answering yes, no or personality; 0 = off", low=0)
 

@@ -17,6 +17,7 @@ from data.groups import packed_groups
 from data.samples import Split
 
 _DIGEST = sha256().digest_size
+_TRIES = 8  # at finding a caption of another image
 _PART = 512  # images decoded before they are written
 
 
@@ -158,6 +159,14 @@ class CaptionGroupsDataset(Dataset[dict[str, Any]]):
 
     def __len__(self) -> int:
         return len(self._bounds) - 1
+
+    def other_caption(self, image_id: str, seed: int) -> str:
+        """A random caption of another image; empty where there is none in a few draws."""
+        for row in np.random.default_rng(seed).integers(len(self.split), size=_TRIES):
+            sample = self.split[int(row)]
+            if sample.image_id != image_id:
+                return sample.caption
+        return ""
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         self._draw(int(self._epoch))

@@ -24,7 +24,8 @@ def collate(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     - `input_ids` long [M,L], padded; `image_index` long [M], the image of each prompt;
     - `decoder_input_ids` and `target` long [N,T], padded: the caption after bos, and before eos;
       `encoder_index` long [N], the prompt of each caption;
-    - `requests`, a list of N mappings, which stays on the CPU.
+    - `requests`, a list of N mappings, which stays on the CPU;
+    - `task` long [N], the position of each caption's task in `style_tasks.TASKS`, where items have `tasks`.
 
     Raises `ValueError` when images of one batch differ in size.
     """
@@ -44,7 +45,7 @@ def collate(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         image_index += [row] * len(item["prompts"])
         prompts += item["prompts"]
     target = pad_sequence(targets, batch_first=True, padding_value=PAD)
-    return {
+    batch = {
         "patch_images": torch.stack([item["patch_image"] for item in items]),
         "patch_masks": torch.tensor([item["patch_mask"] for item in items], dtype=torch.bool),
         "image_index": torch.tensor(image_index, dtype=torch.long),
@@ -54,6 +55,9 @@ def collate(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "target": target,
         "requests": requests,
     }
+    if "tasks" in items[0]:
+        batch["task"] = torch.tensor([task for item in items for task in item["tasks"]], dtype=torch.long)
+    return batch
 
 
 def shift_right(targets: Sequence[Tensor], length: int) -> Tensor:

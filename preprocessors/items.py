@@ -10,6 +10,7 @@ from torch import Tensor
 from models.ofa.tokenization import BOS, EOS, OFATokenizer
 from preprocessors.images import ImageSource, ImageTransform, load_image
 from preprocessors.prompts import Prompt
+from preprocessors.style_tasks import StyleTasks
 from preprocessors.targets import mentions_side, target_text
 
 MAX_TARGET_TOKENS = 256  # ModelScope's bound: a "word" of a hundred characters must not outgrow the position table
@@ -53,11 +54,17 @@ class ItemBuilder:
         return replace(self, transform=transform)
 
     def item(
-        self, image: ImageSource | None, requests: Sequence[Request], generator: torch.Generator | None = None
+        self,
+        image: ImageSource | None,
+        requests: Sequence[Request],
+        generator: torch.Generator | None = None,
+        tasks: StyleTasks | None = None,
+        other_caption: str = "",
     ) -> dict[str, Any]:
         """One picture and all captions asked of it; requests of the same prompt share one row of `prompts`.
 
-        `image` None is an absent picture: zeros, with a false mask. `generator` draws crop and flip in training.
+        `image` None is an absent picture: zeros, with a false mask. `generator` draws crop and flip in training, and
+        then the questions of `tasks`, for which `other_caption` is another picture's caption.
         Returns the mapping that `preprocessors.collate` describes.
         """
         rows: dict[str, int] = {}
@@ -66,23 +73,54 @@ class ItemBuilder:
             row = rows.setdefault(self.prompt.text(request.style), len(rows))
             captions.append((row, self.encode_target(request.caption)))
         may_flip = not any(mentions_side(request.caption) for request in requests)
-        return {
+        item = {
             "patch_image": self._pixels(image, generator, may_flip),
             "patch_mask": image is not None,
             "prompts": [self.encode_prompt(text) for text in rows],
             "captions": captions,
             "requests": [self._plain(request) for request in requests],
         }
+        if tasks:
+            self._ask(item, tasks, requests, generator, other_caption)
+        return item
+
+    def _ask(
+        self,
+        item: dict[str, Any],
+        tasks: StyleTasks,
+        requests: Sequence[Request],
+        generator: torch.Generator | None,
+        other_caption: str,
+    ) -> None:
+        """Add the questions of `tasks` to an item, each a prompt and a caption of its own."""
+        captions = [(request.style, self.target_text(request.caption)) for request in requests]
+        other = self.target_text(other_caption)
+        item["tasks"] = [0] * len(requests)
+        for task, row, text, answer in tasks.questions(captions, self.prompt, generator, other):
+            item["captions"].append((len(item["prompts"]), self._encode_answer(answer)))
+            # Not kept: hardly any of these prompts occurs twice.
+            item["prompts"].append(self._bracketed(text))
+            item["requests"].append(item["requests"][row])
+            item["tasks"].append(task)
 
     def encode_prompt(self, text: str) -> Tensor:
         """long [L]: bos, the text, eos. Few different prompts exist, so each is encoded once."""
         if text not in self._encoded:
-            self._encoded[text] = torch.tensor([BOS, *self.tokenizer.encode_text(text), EOS])
+            self._encoded[text] = self._bracketed(text)
         return self._encoded[text]
+
+    def _bracketed(self, text: str) -> Tensor:
+        return torch.tensor([BOS, *self.tokenizer.encode_text(text), EOS])
 
     def encode_target(self, caption: str) -> Tensor:
         """long [T]: the caption as OFA writes it, eos."""
-        text = target_text(caption, self.max_tgt_length, lowercase=self.lowercase)
+        return self._encode_answer(self.target_text(caption))
+
+    def target_text(self, caption: str) -> str:
+        """The caption as OFA writes it."""
+        return target_text(caption, self.max_tgt_length, lowercase=self.lowercase)
+
+    def _encode_answer(self, text: str) -> Tensor:
         return torch.tensor([*self.tokenizer.encode_text(text, max_length=MAX_TARGET_TOKENS), EOS])
 
     def _pixels(self, image: ImageSource | None, generator: torch.Generator | None, may_flip: bool) -> Tensor:

@@ -30,10 +30,14 @@ class Prompt:
 
     def text(self, style: str) -> str:
         """The prompt for a style; raises `ValueError` with the closest names for an unknown one."""
+        return self.fill(self.style_text(style))
+
+    def style_text(self, style: str) -> str:
+        """What stands for a style in a prompt; raises `ValueError` with the closest names for an unknown one."""
         found = self.style_map.find(style) if self.unknown_style == "token" else self.style_map.lookup(style)
         if found is None:
-            return self.fill(self.style_map.unknown)
-        return self.fill(self.style_map.tokens[found] if self.tokenize_style else style_words(found))
+            return self.style_map.unknown
+        return self.style_map.tokens[found] if self.tokenize_style else style_words(found)
 
     def fill(self, words: str) -> str:
         """The template with `words` in the style's place."""

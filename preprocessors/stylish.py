@@ -14,6 +14,7 @@ from models.ofa.tokenization import OFATokenizer
 from preprocessors.images import ImageTransform
 from preprocessors.items import ItemBuilder
 from preprocessors.prompts import Prompt
+from preprocessors.style_tasks import StyleTasks
 from preprocessors.styles import STYLE_MAP_FILE, StyleMap
 
 MODULE_NAME = "ofa-stylish-image-captioning"
@@ -44,8 +45,9 @@ class OfaStylishImageCaptioningPreprocessor(Preprocessor):
     """Pictures and styles to items for `preprocessors.collate.collate`.
 
     Vocabulary and style map are given, or read from `model_dir`. The keywords are the settings of the sections `style`
-    and `data` of a configuration. In mode "train" pictures are cropped at random and may be flipped. Raises
-    `ValueError` for a file, a size, a prompt or a style that cannot be.
+    and `data` of a configuration. In mode "train" pictures are cropped at random and may be flipped, and the questions
+    of `tasks` are asked beside captions; they are no part of what is saved. Raises `ValueError` for a file, a size, a
+    prompt or a style that cannot be.
     """
 
     def __init__(
@@ -63,8 +65,10 @@ class OfaStylishImageCaptioningPreprocessor(Preprocessor):
         max_tgt_length: int,
         lowercase: bool,
         flip: bool,
+        tasks: StyleTasks | None = None,
     ) -> None:
         super().__init__(mode)
+        self.tasks = tasks
         if model_dir is None and (tokenizer is None or style_map is None):
             raise ValueError("a preprocessor needs a model_dir, or both a tokenizer and a style_map")
         self.tokenizer = tokenizer or OFATokenizer.from_pretrained(str(model_dir))
@@ -130,7 +134,7 @@ class OfaStylishImageCaptioningPreprocessor(Preprocessor):
 
         `data` holds `image` (path, PIL picture, uint8 RGB array, or None for no picture) and either `style`, a name, or
         `samples`, what is asked of this picture (`data.Sample`). `image_id` names it in the results; `generator`
-        draws crop and flip.
+        draws crop, flip and questions, for which `other_caption` is another picture's.
         """
         if "image" not in data:
             raise ValueError(
@@ -142,6 +146,9 @@ class OfaStylishImageCaptioningPreprocessor(Preprocessor):
             samples = [_Ask(str(data.get("image_id", "")), data["style"])]
         else:
             raise ValueError("the preprocessor needs the key style, the name of a style, or samples")
+        if self.tasks and self._mode == ModeKeys.TRAIN:
+            other = data.get("other_caption", "")
+            return self.builder.item(data["image"], samples, data.get("generator"), self.tasks, other)
         return self.builder.item(data["image"], samples, data.get("generator"))
 
     def _transform(self) -> ImageTransform:

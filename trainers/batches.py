@@ -39,7 +39,8 @@ class TrainingItems(Dataset[dict[str, Any]]):
         seed = np.random.SeedSequence([self.seed, int(self._epoch), index]).generate_state(1, np.uint64)[0]
         generator = torch.Generator().manual_seed(int(seed >> 1))
         request = {"image": group["image"], "image_id": group["image_id"], "samples": group["rows"]}
-        return self.preprocessor({**request, "generator": generator})
+        other = self.groups.other_caption(group["image_id"], int(seed))
+        return self.preprocessor({**request, "generator": generator, "other_caption": other})
 
 
 class UpdateSampler(Sampler[list[int]]):

@@ -28,7 +28,7 @@ from trainers import distributed
 from trainers.checkpointing import CHECKPOINTS, CheckpointFolder
 from trainers.distributed import World
 from trainers.memory import keep_freed_memory
-from trainers.objectives import build_objective
+from trainers.objectives import build_objective, style_tasks
 from trainers.stylish_trainer import start_style_tokens
 
 LOGGER = logging.getLogger("stylecap")
@@ -78,6 +78,7 @@ def prepare(config: Config, world: World, resume: bool) -> Any:
     torch.manual_seed(config.seed)
     model, preprocessor = build_model(config, splits["train"], last)
     train, data = config.train, config.data
+    preprocessor.tasks = style_tasks(config)
     objective, hooks = build_objective(config, model, preprocessor, splits["train"], world)
     losses = ("label_smoothing", "drop_worst_ratio", "drop_worst_after", "rdrop_alpha")
     used = {"objective", "dropout", "drop_path", *losses}
@@ -258,10 +259,14 @@ def _check_step1(source: Path | None, known: StyleMap | None, wanted: StyleMap) 
 
 def _tokenizer(config: Config, train: Split, source: Path | None, style_map: StyleMap) -> OFATokenizer:
     if config.model.vocabulary == "train":
-        words = [style_words(style) for style in style_map.tokens]
-        texts = [config.style.prompt.format(word) for word in words]
         words_kept, lowercase = config.data.max_tgt_length, config.data.lowercase
-        texts += [target_text(sample.caption, words_kept, lowercase=lowercase) for sample in train]
+        tasks = style_tasks(config)
+        questions = tasks.texts() if tasks else []
+        texts = []
+        for sample in train:
+            # A prompt is read as often as a caption is written, so its words count as much.
+            texts += [config.style.prompt.format(style_words(sample.style)), *questions]
+            texts.append(target_text(sample.caption, words_kept, lowercase=lowercase))
         # One code a style and one for unknown styles; `style_map.token_ids` checks maps that reach further.
         return OFATokenizer.train(texts, config.model.vocabulary_size, num_codes=len(style_map.tokens) + 1)
     folder = config.model.vocabulary or (source if source is not None and source.is_dir() else None)

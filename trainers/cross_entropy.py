@@ -7,12 +7,22 @@ For a token with target y, vocabulary size V, smoothing ε and ε' = ε / (V - 1
 `drop_worst_ratio` leaves out the tokens of a batch with the highest loss (their captions are often wrong). R-drop
 (arXiv:2106.14448) runs every caption twice under different dropout and adds the symmetric KL divergence of the two.
 
+Answers to questions about style (`preprocessors.style_tasks`) may stand beside the captions of a batch. With weight w_k
+for a token of task k, C the captions' tokens and S_k the task's:
+
+    L = (Σ_C loss + Σ_k w_k · Σ_(S_k) loss) / |C|
+
 Shapes: N captions, T positions, n = caption tokens that are not padding, V vocabulary.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import torch
 from torch import Tensor
 
 from models.ofa import OFAModel
+from preprocessors.style_tasks import TASKS
 from trainers.objective import Objective, ObjectiveOutput
 
 
@@ -53,6 +63,7 @@ class CrossEntropy(Objective):
         label_smoothing: ε above.
         drop_worst_ratio: share of the tokens left out, once more than `drop_worst_after` updates are done.
         rdrop_alpha: weight of R-drop's divergence; 0 runs each caption once.
+        task_weights: task -> weight of its tokens, beside 1 for a caption's.
     """
 
     def __init__(
@@ -63,16 +74,21 @@ class CrossEntropy(Objective):
         drop_worst_ratio: float = 0.0,
         drop_worst_after: int = 0,
         rdrop_alpha: float = 0.0,
+        task_weights: Mapping[str, float] = MappingProxyType({}),
     ):
         self.pad = pad
         self.label_smoothing = label_smoothing
         self.drop_worst_ratio = drop_worst_ratio
         self.drop_worst_after = drop_worst_after
         self.rdrop_alpha = rdrop_alpha
+        self.task_weights = {TASKS.index(name): weight for name, weight in task_weights.items()}
 
     def count(self, batch: dict, step: int) -> int:
-        """Tokens that the loss of a batch is summed over: what the update divides by, over all ranks."""
-        tokens = int(batch["target"].ne(self.pad).sum())
+        """Tokens of captions that the loss of a batch is summed over: what the update divides by, over all ranks."""
+        target = batch["target"]
+        if "task" in batch:
+            target = target[batch["task"].eq(0)]
+        tokens = int(target.ne(self.pad).sum())
         return kept_count(tokens, self.drop_worst_ratio) if self._drops(step) else tokens
 
     def __call__(self, model: OFAModel, batch: dict, step: int) -> ObjectiveOutput:
@@ -80,8 +96,14 @@ class CrossEntropy(Objective):
         kept = batch["target"].ne(self.pad)
         target = batch["target"][kept]
         logits = caption_logits(model, batch, kept)
-        loss, nll = token_losses(logits, target, self.label_smoothing)
         twin = caption_logits(model, batch, kept) if self.rdrop_alpha else None
+        answers, logs = None, {}
+        if "task" in batch:
+            task = batch["task"][:, None].expand_as(kept)[kept]
+            answers, logs = self._answers(logits, target, task)
+            logits, target = logits[task.eq(0)], target[task.eq(0)]
+            twin = twin[task.eq(0)] if twin is not None else None
+        loss, nll = token_losses(logits, target, self.label_smoothing)
         if twin is not None:
             twin_loss, twin_nll = token_losses(twin, target, self.label_smoothing)
         if self._drops(step):
@@ -92,13 +114,26 @@ class CrossEntropy(Objective):
                 twin_loss, twin_nll, twin = twin_loss[rows], twin_nll[rows], twin[rows]
         total, nll_sum = loss.sum(), nll.detach().sum()
         tokens = loss.numel()
-        logs = {}
         if twin is not None:
             divergence = symmetric_kl(logits, twin)
             logs["rdrop_kl"] = (divergence.detach() / 2, tokens)
             total = (total + twin_loss.sum() + self.rdrop_alpha * divergence) / 2
             nll_sum = (nll_sum + twin_nll.detach().sum()) / 2
+        if answers is not None:
+            total = total + answers
         return ObjectiveOutput(total, {"loss": (total.detach(), tokens), "nll": (nll_sum, tokens), **logs})
+
+    def _answers(
+        self, logits: Tensor, target: Tensor, task: Tensor
+    ) -> tuple[Tensor, dict[str, tuple[Tensor, float]]]:
+        """The weighted sum of the losses of all tasks but captioning, and the loss of each, of tokens of `task` [n]."""
+        total, logs = logits.new_zeros((), dtype=torch.float32), {}
+        for number, weight in self.task_weights.items():
+            rows = task.eq(number)
+            loss = token_losses(logits[rows], target[rows], self.label_smoothing)[0].sum()
+            logs[f"loss/{TASKS[number]}"] = (loss.detach(), float(rows.sum()))
+            total = total + weight * loss
+        return total, logs
 
     def _drops(self, step: int) -> bool:
         return self.drop_worst_ratio > 0 and step > self.drop_worst_after

@@ -12,6 +12,7 @@ from models.captioner import place
 from models.ofa import OFAModel
 from models.ofa.checkpoints import load_model, resolve_source
 from preprocessors import OfaStylishImageCaptioningPreprocessor
+from preprocessors.style_tasks import StyleTasks
 from rewards.calculator import RewardCalculator
 from rewards.catalogue import build_rewards
 from rewards.resources import Resources
@@ -39,8 +40,27 @@ def build_objective(
         drop_worst_ratio=train.drop_worst_ratio,
         drop_worst_after=train.drop_worst_after,
         rdrop_alpha=train.rdrop_alpha,
+        task_weights=task_weights(config),
     )
     return objective, []
+
+
+def task_weights(config: Config) -> dict[str, float]:
+    """Weights of the auxiliary tasks that are on, by name."""
+    weights = {
+        "mask_style": config.style_mlm.mask_style_weight,
+        "mask_caption": config.style_mlm.mask_caption_weight,
+        "matching": config.style_matching.weight,
+    }
+    return {name: weight for name, weight in weights.items() if weight}
+
+
+def style_tasks(config: Config) -> StyleTasks | None:
+    """The auxiliary tasks that are on; None in step 2, which has none."""
+    if config.train.objective == "scst":
+        return None
+    on = task_weights(config)
+    return StyleTasks(**dict.fromkeys(on, True), mask_ratio=config.style_mlm.mask_ratio) if on else None
 
 
 def _self_critical(
