@@ -156,10 +156,14 @@ class Scripted:
         return self.passes().view(rows, length, -1)
 
 
-def run(objective: CrossEntropy, target: Tensor, passes: Any, step: int = 0) -> tuple[Any, int]:
+def run(
+    objective: CrossEntropy, target: Tensor, passes: Any, step: int = 0, task: Tensor | None = None
+) -> tuple[Any, int]:
     unused = ("input_ids", "patch_images", "patch_masks", "image_index", "encoder_index")
     batch: dict[str, Any] = dict.fromkeys(unused)
     batch |= {"target": target, "decoder_input_ids": target}
+    if task is not None:
+        batch["task"] = task
     return objective(Scripted(passes), batch, step), objective.count(batch, step)  # type: ignore[arg-type]
 
 
@@ -197,6 +201,34 @@ def test_worst_tokens_are_dropped_only_after_so_many_updates():
     assert counts == [4, 4, 4, 3]  # after two updates means: not at steps 0, 1 and 2
     assert losses[2] == pytest.approx(3 * math.log(8) + 50)
     assert losses[3] == pytest.approx(3 * math.log(8))
+
+
+def test_answers_weigh_beside_captions():
+    # Uniform over 8 words: ln 8 a token. Two captions of 3 and 1 tokens, an answer of 2 to question 1, one of 1 to 2.
+    target = torch.tensor([[3, 4, 2], [2, PAD, PAD], [5, 2, PAD], [2, PAD, PAD]])
+    objective = CrossEntropy(
+        pad=PAD, label_smoothing=0.1, task_weights={"mask_style": 0.5, "mask_caption": 3.0, "matching": 7.0}
+    )
+    output, count = run(objective, target, lambda: torch.zeros(12, 8), task=torch.tensor([0, 0, 1, 2]))
+    assert count == 4
+    assert output.loss_sum.item() == pytest.approx((4 + 0.5 * 2 + 3 * 1) * math.log(8), rel=1e-6)
+    means = {name: float(total) / units for name, (total, units) in output.logs.items() if units}
+    assert means["loss"] == pytest.approx(2 * math.log(8), rel=1e-6)
+    for name in ("nll", "loss/mask_style", "loss/mask_caption"):
+        assert means[name] == pytest.approx(math.log(8), rel=1e-6)
+    assert "loss/matching" not in means
+
+
+@pytest.mark.parametrize("settings", [{}, {"drop_worst_ratio": 0.4}, {"rdrop_alpha": 1.0}])
+def test_answers_of_weight_0_change_nothing(settings):
+    captions = torch.tensor([[3, 4, 2], [5, 2, PAD]])
+    both = torch.cat([captions, torch.tensor([[6, 2, PAD]])])
+    logits = torch.randn(9, 8, generator=torch.Generator().manual_seed(1))
+    objective = CrossEntropy(pad=PAD, label_smoothing=0.1, task_weights={"mask_style": 0.0}, **settings)
+    alone, count = run(objective, captions, lambda: logits[:6], step=1)
+    beside, same = run(objective, both, lambda: logits, step=1, task=torch.tensor([0, 0, 1]))
+    assert count == same
+    assert torch.equal(alone.loss_sum, beside.loss_sum)
 
 
 def test_rdrop_by_hand():
