@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from config import Config
 from data.samples import Sample, Split
@@ -13,6 +13,9 @@ from metrics.captioning import score_styles
 from metrics.cider import DocumentFrequency
 from metrics.controls import CONTROLS, Control, constant_captions, in_next_style
 from metrics.table import render_table
+
+if TYPE_CHECKING:
+    from models.captioner import Caption
 
 LOGGER = logging.getLogger("stylecap")
 
@@ -62,14 +65,15 @@ def run_evaluation(
         control: one of `metrics.controls.CONTROLS`, measured in place of the model as it is.
 
     Returns:
-        What `metrics.json` holds: that of `evaluate_captions`, and `split`, `control`, `checkpoint`, `seconds`. Files
-        of another split than `eval.split`, or of a control, have its name in theirs.
+        What `metrics.json` holds: that of `evaluate_captions`, that of `metrics.style_report`, and `split`, `control`,
+        `checkpoint`, `seconds`. Files of another split than `eval.split`, or of a control, have its name in theirs.
 
     Raises:
         ValueError: no checkpoint, an unknown control, a split that is empty or not configured, a broken image.
     """
     # These take seconds to import, and training imports this module for the function above.
-    from metrics.runs import find_checkpoint, open_split, write_json
+    from metrics.runs import find_checkpoint, open_split, read_annotations, write_json
+    from metrics.style_report import style_report, summary
 
     started = time.monotonic()
     name = split or config.eval.split
@@ -77,11 +81,15 @@ def run_evaluation(
     data = open_split(config, name)
     samples = data.requests()
     source = None if chosen == "constant" else find_checkpoint(config.work_dir, checkpoint)
-    captions = _captions(config, data, samples, source, chosen)
+    written = _captions(config, data, samples, source, chosen)
+    captions = [caption.text for caption in written]
+    train = read_annotations(config, "train") if "train" in config.splits() else None
     judging = {key: getattr(config.eval, key) for key in ("scorer", "meteor", "spice", "java_timeout_s")}
-    scores = evaluate_captions(samples, captions, document_frequency=_training_frequency(config), **judging)
+    scores = evaluate_captions(samples, captions, document_frequency=_training_frequency(config, train), **judging)
     per_style = scores.pop("per_style")
+    style = style_report(samples, written, train, Path(config.work_dir))
     LOGGER.info("%s\n%s", _title(name, chosen, source), render_table({"all": _metrics(scores)} | per_style))
+    LOGGER.info("%s", summary(style))
     report = {
         **scores,
         "split": name,
@@ -89,6 +97,7 @@ def run_evaluation(
         "checkpoint": str(source) if source else None,
         "seconds": round(time.monotonic() - started, 1),
         "per_style": per_style,
+        **style,
     }
     suffix = "".join(f".{part}" for part in (name if name != config.eval.split else None, chosen) if part)
     folder = Path(config.work_dir)
@@ -110,24 +119,24 @@ def _control(name: str | None) -> Control | None:
 
 def _captions(
     config: Config, data: Split, samples: Sequence[Sample], source: Path | None, control: Control | None
-) -> list[str]:
+) -> list[Caption]:
     from metrics.runs import open_captioner, read_annotations, search_settings
+    from models.captioner import Caption
 
     if source is None:
         constant = constant_captions(read_annotations(config, "train"), samples, seed=config.seed)
         LOGGER.info("constant captions: %s", constant)
-        return [constant[sample.style] for sample in samples]
+        return [Caption(constant[sample.style], ended=True) for sample in samples]
     captioner = open_captioner(config, source, data)
     asked = in_next_style(samples, data.styles) if control == "wrong-style" else samples
-    return captioner.caption(asked, blank_images=control == "blank-image", **search_settings(config))
+    return captioner.write(asked, blank_images=control == "blank-image", **search_settings(config))
 
 
-def _training_frequency(config: Config) -> DocumentFrequency | None:
+def _training_frequency(config: Config, train: Split | None) -> DocumentFrequency | None:
     """The document frequencies of the training captions, for CIDEr-D; None where there is no training split."""
-    from metrics.runs import read_annotations
     from rewards.document_frequency import table_of_split
 
-    return table_of_split(config.work_dir, read_annotations(config, "train")) if "train" in config.splits() else None
+    return table_of_split(config.work_dir, train) if train is not None else None
 
 
 def _metrics(scores: dict[str, Any]) -> dict[str, float | None]:

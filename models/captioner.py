@@ -9,7 +9,7 @@ import copy
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
@@ -34,6 +34,14 @@ DType = Literal["float32", "bfloat16", "float16"]
 _PROGRESS_DELAY_S = 2
 # In a log file every update of it is kept.
 _LOGGED_PROGRESS_S = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """What the model wrote; `ended`: it wrote the end itself, before the longest caption that was allowed."""
+
+    text: str
+    ended: bool
 
 
 class Captioner:
@@ -77,8 +85,12 @@ class Captioner:
         """The style's name as the style map writes it; an unknown one as it is."""
         return self.preprocessor.style_map.find(style) or style
 
+    def caption(self, samples: Sequence[Sample], **settings: Any) -> list[str]:
+        """The texts of what `write` writes; its arguments."""
+        return [caption.text for caption in self.write(samples, **settings)]
+
     @torch.no_grad()
-    def caption(
+    def write(
         self,
         samples: Sequence[Sample],
         *,
@@ -91,7 +103,7 @@ class Captioner:
         num_workers: int = 0,
         blank_images: bool = False,
         progress: bool = True,
-    ) -> list[str]:
+    ) -> list[Caption]:
         """The best caption of each sample's image in its style; `caption` and `references` of samples are not read.
 
         Args:
@@ -116,7 +128,7 @@ class Captioner:
             "no_repeat_ngram_size": no_repeat_ngram_size,
             "length_penalty": length_penalty,
         }
-        captions = [""] * len(samples)
+        captions = [Caption("", False)] * len(samples)
         bar = tqdm(
             desc="captions",
             total=len(samples),
@@ -129,7 +141,7 @@ class Captioner:
         autocast = torch.autocast(self.model.device.type, getattr(torch, self.dtype), enabled=self.dtype != "float32")
         with bar, evaluating(self.model), autocast:
             for batch in self._batches(samples, batch_size, num_workers, blank_images):
-                texts = self._write(batch, blank_images, search)
+                texts = self._decode(batch, blank_images, search)
                 for row, text in zip(batch["requests"], texts, strict=True):
                     captions[int(row["image_id"])] = text
                 bar.update(len(texts))
@@ -151,7 +163,7 @@ class Captioner:
                 raise batch
             yield batch
 
-    def _write(self, batch: Mapping[str, Any], blank_images: bool, search: Mapping[str, Any]) -> list[str]:
+    def _decode(self, batch: Mapping[str, Any], blank_images: bool, search: Mapping[str, Any]) -> list[Caption]:
         """The captions of a batch, one a row of its `encoder_index`."""
         device = self.model.device
         found = beam_search(
@@ -163,13 +175,15 @@ class Captioner:
             **search,
         )
         # A model whose numbers have run away finishes nothing: its caption is empty, and the scores will tell.
-        texts = [self._text(hypotheses[0].tokens) if hypotheses else "" for hypotheses in found]
-        return [texts[prompt] for prompt in batch["encoder_index"].tolist()]
+        longest = search["max_len_b"]
+        best = [hypotheses[0].tokens if hypotheses else None for hypotheses in found]
+        captions = [Caption("", False) if tokens is None else self._caption(tokens, longest) for tokens in best]
+        return [captions[prompt] for prompt in batch["encoder_index"].tolist()]
 
-    def _text(self, tokens: torch.Tensor) -> str:
+    def _caption(self, tokens: torch.Tensor, longest: int) -> Caption:
         text = self.preprocessor.tokenizer.decode(tokens.tolist(), skip_special_tokens=True)
         assert isinstance(text, str)
-        return " ".join(text.split())
+        return Caption(" ".join(text.split()), ended=len(tokens) <= longest)
 
     def _check(self, samples: Sequence[Sample], blank_images: bool) -> None:
         """Find what is wrong before the first image is decoded, not an hour later."""

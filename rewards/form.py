@@ -1,10 +1,10 @@
 """Rewards of a caption's form: penalties, 0 for a caption that is as it should be."""
 
+from metrics.diversity import repeated_share
 from rewards.base import Reward, RewardBatch, register
 from rewards.resources import Resources
 
 _SHORT, _LONG = 0.5, 1.5  # times the length of the shortest and of the longest reference that are forgiven
-_NGRAM = 2  # words of a repetition: a single word may well occur twice ("a dog and a cat")
 
 
 def ending(batch: RewardBatch) -> list[list[float]]:
@@ -24,14 +24,8 @@ def ending(batch: RewardBatch) -> list[list[float]]:
 
 
 def repetition(batch: RewardBatch) -> list[list[float]]:
-    """Minus the share of a caption's pairs of words that it has said before."""
+    """Minus the share of a caption's pairs of words that it has said before; one word may well occur twice."""
     return [[-repeated_share(text) for text in group] for group in batch.tokens]
-
-
-def repeated_share(caption: str) -> float:
-    words = caption.split()
-    pairs = [tuple(words[i : i + _NGRAM]) for i in range(len(words) - _NGRAM + 1)]
-    return 1 - len(set(pairs)) / len(pairs) if pairs else 0.0
 
 
 @register("ending")

@@ -10,12 +10,15 @@ from config import load_config
 from tests.conftest import ROOT, needs_shared
 
 FILES = [ROOT / "train_conf.json", *sorted((ROOT / "conf").glob("*.json"))]
-PUBLISHED = [path for path in FILES if path.name.startswith("personality_captions_")]
+OFA = [path for path in FILES if path.name.startswith("personality_captions_")]
+PUBLISHED = [path for path in OFA if not path.name.endswith("_scst.json")]
+STEP_2 = [path for path in FILES if path.name.endswith("_scst.json")]
 
 
 def test_the_recipes_are_there() -> None:
-    sizes = {f"personality_captions_{size}.json" for size in ("tiny", "base", "large")}
-    assert {path.name for path in FILES} >= {"train_conf.json", "flickrstyle_small.json", *sizes}
+    sizes = [f"personality_captions_{size}" for size in ("tiny", "base", "large")]
+    both_steps = {f"{name}{step}.json" for name in [*sizes, "flickrstyle_small"] for step in ("", "_scst")}
+    assert {path.name for path in FILES} >= {"train_conf.json", "demo_scst.json", *both_steps}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
@@ -40,6 +43,29 @@ def test_the_embedded_default_downloads_and_reads_nothing() -> None:
     assert config.data.format == "demo"
     assert config.model.checkpoint is None
     assert config.model.vocabulary == "train"
+
+
+@pytest.mark.parametrize("path", STEP_2, ids=lambda path: path.name)
+def test_step_2_goes_on_where_the_recipe_of_step_1_ends(path: Path) -> None:
+    config = load_config(path)
+    former = path.name.replace("_scst", "") if not path.name.startswith("demo") else "train_conf.json"
+    step1 = next(load_config(file) for file in FILES if file.name == former)
+    assert config.train.objective == "scst"
+    assert config.model.checkpoint == f"{step1.work_dir}/checkpoints/best"
+    if step1.data.format != "demo":
+        assert config.data == step1.data
+    assert config.style == step1.style
+
+
+@pytest.mark.parametrize("path", [path for path in STEP_2 if path in OFA], ids=lambda path: path.name)
+def test_published_recipes_of_step_2_keep_ofa_s_values(path: Path) -> None:
+    config = load_config(path)
+    train, scst = config.train, config.scst
+    assert (train.lr, train.lr_end, train.warmup_proportion, train.weight_decay) == (1e-5, 2e-7, 0.06, 0.001)
+    assert (train.schedule, train.dropout, train.drop_path) == ("polynomial", 0.0, 0.0)
+    assert train.max_epochs in (2, 3)
+    assert (scst.num_candidates, scst.max_len_b) == (5, 16)
+    assert train.batch_size * train.gradient_accumulation == 64
 
 
 @pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.name)

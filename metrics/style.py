@@ -1,0 +1,142 @@
+"""Whether captions are in the style that was asked for.
+
+A style evaluator, fitted on human captions, names the style of each caption. It is not the classifier that a style
+reward trains towards: other features, and the other half of the training images. How right it is about human captions
+stands beside everything it says about a model's.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data.samples import Sample, Split
+from metrics.cider import CiderReferences, DocumentFrequency
+from metrics.rouge import longest_common_subsequence
+from metrics.style_classifier import StyleClassifier
+
+EVALUATOR_FILE = "style_evaluator.npz"  # in a run's folder
+HALF, FEATURES = 1, "characters"
+_TOP = 5
+_BINS = 10  # of confidence, for the calibration error
+
+
+def style_evaluator(work_dir: Path, train: Split) -> StyleClassifier | None:
+    """The evaluator of a training split, kept in the run's folder; None where the split has one style."""
+    if len({sample.style for sample in train}) < 2:
+        return None
+    return StyleClassifier.of_split(work_dir / EVALUATOR_FILE, train, half=HALF, features=FEATURES)
+
+
+def accuracies(evaluator: StyleClassifier, texts: Sequence[str], asked: Sequence[str]) -> dict[str, Any]:
+    """How often the evaluator names the asked style.
+
+    Returns:
+        `accuracy`: top-1, of all captions alike; `top5`; `macro_accuracy`: the mean over styles of top-1; `per_style`:
+        style -> top-1; `confusion`: `styles` and `counts`, rows the asked style, columns the style that was named.
+    """
+    scores = evaluator.log_probabilities(texts)
+    rows = np.array([evaluator.row(style) for style in asked])
+    named = scores.argmax(1)
+    own = scores[np.arange(len(rows)), rows]
+    better = (scores > own[:, None]).sum(1)
+    counts = np.zeros((len(evaluator.styles),) * 2, dtype=int)
+    np.add.at(counts, (rows, named), 1)
+    per_style = {evaluator.styles[row]: float((named[rows == row] == row).mean()) for row in np.unique(rows)}
+    return {
+        "accuracy": float((named == rows).mean()),
+        "top5": float((better < _TOP).mean()),
+        "macro_accuracy": sum(per_style.values()) / len(per_style),
+        "per_style": per_style,
+        "confusion": {"styles": list(evaluator.styles), "counts": counts.tolist()},
+    }
+
+
+def judgement_of_humans(evaluator: StyleClassifier, human: Sequence[Sample]) -> dict[str, Any]:
+    """How right the evaluator is about human captions: `accuracy`, `macro_accuracy`, and `calibration_error`."""
+    texts = [caption for sample in human for caption in sample.references]
+    styles = [sample.style for sample in human for _ in sample.references]
+    found = accuracies(evaluator, texts, styles)
+    rows = np.array([evaluator.row(style) for style in styles])
+    return {
+        "features": evaluator.features,
+        "captions": len(texts),
+        "accuracy": found["accuracy"],
+        "macro_accuracy": found["macro_accuracy"],
+        "calibration_error": calibration_error(np.exp(evaluator.log_probabilities(texts)), rows),
+    }
+
+
+def calibration_error(probabilities: np.ndarray, truth: np.ndarray) -> float:
+    """Expected calibration error (Guo et al., arXiv:1706.04599) over ten bins of confidence, 0 to 1.
+
+    `probabilities` [captions, styles], `truth` [captions] column numbers.
+    """
+    confidence = probabilities.max(1)
+    right = probabilities.argmax(1) == truth
+    bins = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
+    gaps = [abs(right[bins == b].sum() - confidence[bins == b].sum()) for b in range(_BINS)]
+    return float(sum(gaps) / len(truth))
+
+
+def sensitivity(images: Sequence[str], captions: Sequence[str]) -> dict[str, Any] | None:
+    """How much the style changes what is said of the same image; captions are tokenized.
+
+    Returns None where no image has two captions, else:
+        `distance`: mean over images of the mean distance of their captions, pair by pair, where the distance of two
+        captions is 1 - 2 · LCS / (sum of lengths) in words (0 equal, 1 nothing in common); `ignored`: share of images
+        whose captions are all equal; `images`.
+    """
+    of_image: dict[str, list[str]] = defaultdict(list)
+    for image, caption in zip(images, captions, strict=True):
+        of_image[image].append(caption)
+    groups = [texts for texts in of_image.values() if len(texts) > 1]
+    if not groups:
+        return None
+    means = []
+    for texts in groups:
+        pairs = [caption_distance(a, b) for a, b in combinations(texts, 2)]
+        means.append(sum(pairs) / len(pairs))
+    return {
+        "distance": sum(means) / len(means),
+        "ignored": sum(len(set(texts)) == 1 for texts in groups) / len(groups),
+        "images": len(groups),
+    }
+
+
+def caption_distance(first: str, second: str) -> float:
+    """1 - 2 · (longest common subsequence) / (sum of lengths), in words."""
+    one, two = first.split(), second.split()
+    if not one and not two:
+        return 0.0
+    return 1 - 2 * longest_common_subsequence(one, two) / (len(one) + len(two))
+
+
+def style_cider(
+    images: Sequence[str], captions: Sequence[str], references: Sequence[Sequence[str]]
+) -> dict[str, float] | None:
+    """CIDEr-D against references of the asked style, and against those of the image's other styles; all tokenized.
+
+    One table of document frequencies, of all the references of each image, serves both. Returns `own`, `others` and
+    `difference`, means over the captions of images that have other styles; None where there are none.
+    """
+    of_image: dict[str, list[int]] = defaultdict(list)
+    for row, image in enumerate(images):
+        of_image[image].append(row)
+    corpus = [[text for row in rows for text in references[row]] for rows in of_image.values()]
+    weights, unseen = DocumentFrequency.of(corpus).weights()
+    vectors = [CiderReferences(texts, weights, unseen) for texts in references]
+    own, others = [], []
+    for rows in of_image.values():
+        for row in rows:
+            if len(rows) > 1:
+                elsewhere = [vectors[other].score(captions[row]) for other in rows if other != row]
+                own.append(vectors[row].score(captions[row]))
+                others.append(sum(elsewhere) / len(elsewhere))
+    if not own:
+        return None
+    means = sum(own) / len(own), sum(others) / len(others)
+    return {"own": means[0], "others": means[1], "difference": means[0] - means[1]}

@@ -1,0 +1,79 @@
+"""What evaluation says beside content: style, fluency, diversity, and whether captions end."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from data.samples import Sample, Split
+from metrics.diversity import diversity
+from metrics.fluency import KneserNey
+from metrics.ptb_tokenizer import ptb_tokenize
+from metrics.style import accuracies, judgement_of_humans, sensitivity, style_cider, style_evaluator
+from metrics.style_classifier import StyleClassifier, normal_text
+from models.captioner import Caption
+
+
+def style_report(
+    samples: Sequence[Sample], captions: Sequence[Caption], train: Split | None, work_dir: Path
+) -> dict[str, Any]:
+    """
+    Args:
+        samples: what was asked for, with references; `captions` is one for each.
+        train: the training captions, which teach what a style is and what fluent is; None leaves these parts out.
+        work_dir: keeps the style evaluator.
+
+    Returns:
+        `style`: as `metrics.style.accuracies`, with `evaluator` (how right it is about human captions), `sensitivity`
+        and `style_cider`; `fluency`: `perplexity` and, of the references, `human_perplexity`; `diversity`: as
+        `metrics.diversity`; `ended`: share of captions that the model ended itself. Parts that cannot be had are None.
+    """
+    texts = [caption.text for caption in captions]
+    images = [sample.image_id for sample in samples]
+    tokens = ptb_tokenize(texts)
+    references = [ptb_tokenize(list(sample.references)) for sample in samples]
+    # Read as the model writes: punctuation must not make human captions less fluent or a copy another text.
+    known = [normal_text(sample.caption) for sample in train] if train is not None else []
+    written = [normal_text(text) for text in texts]
+    evaluator = style_evaluator(work_dir, train) if train is not None else None
+    style: dict[str, Any] | None = None
+    if evaluator is not None:
+        style = _judged(evaluator, samples, texts)
+    if style is not None:
+        style["sensitivity"] = sensitivity(images, tokens)
+        style["style_cider"] = style_cider(images, tokens, references)
+    return {
+        "style": style,
+        "fluency": _fluency(samples, written, known) if known else None,
+        "diversity": diversity(written, known),
+        "ended": sum(caption.ended for caption in captions) / len(captions),
+    }
+
+
+def _judged(evaluator: StyleClassifier, samples: Sequence[Sample], texts: Sequence[str]) -> dict[str, Any] | None:
+    """Accuracies over the styles that the evaluator knows: one that no training caption has cannot be recognised."""
+    rows = [row for row, sample in enumerate(samples) if sample.style in evaluator.styles]
+    if not rows:
+        return None
+    found = accuracies(evaluator, [texts[row] for row in rows], [samples[row].style for row in rows])
+    return found | {"evaluator": judgement_of_humans(evaluator, [samples[row] for row in rows])}
+
+
+def _fluency(samples: Sequence[Sample], written: Sequence[str], known: Sequence[str]) -> dict[str, float]:
+    model = KneserNey(known)
+    human = [normal_text(text) for sample in samples for text in sample.references]
+    return {"perplexity": model.perplexity(written), "human_perplexity": model.perplexity(human)}
+
+
+def summary(report: dict[str, Any]) -> str:
+    """A report in one line, for the log."""
+    parts = []
+    if report["style"]:
+        style, human = report["style"], report["style"]["evaluator"]
+        parts.append(f"style accuracy {100 * style['accuracy']:.1f} (human captions {100 * human['accuracy']:.1f})")
+        if style["sensitivity"]:
+            parts.append(f"distance between styles {style['sensitivity']['distance']:.2f}")
+    if report["fluency"]:
+        fluency = report["fluency"]
+        parts.append(f"perplexity {fluency['perplexity']:.1f} (human {fluency['human_perplexity']:.1f})")
+    parts += [f"distinct-2 {report['diversity']['distinct-2']:.3f}", f"ended {100 * report['ended']:.1f}%"]
+    return ", ".join(parts)
