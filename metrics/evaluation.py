@@ -119,7 +119,7 @@ def _control(name: str | None) -> Control | None:
 
 def _captions(
     config: Config, data: Split, samples: Sequence[Sample], source: Path | None, control: Control | None
-) -> list[Caption]:
+) -> list["Caption"]:
     from metrics.runs import open_captioner, read_annotations, search_settings
     from models.captioner import Caption
 
