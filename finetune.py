@@ -1,4 +1,4 @@
-"""Stylecap's command line: train | eval | inference | doctor | conf.
+"""Stylecap's command line: what each command does; `conf/command_line.py` has the grammar.
 
 Parses, validates and wires; the work is done elsewhere. Importing this module and answering --help load nothing but the
 standard library: each command imports what it needs. Exit codes: 0 done; 1 a bug (with its traceback), or faults that
@@ -13,28 +13,35 @@ import logging
 import os
 import re
 import sys
-import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from config import FLAGS, KEYS, Config, load_config, schema, schema_text
+from conf.command_line import DEFAULT_CONF, PROGRAM, make_parser
+from config import FLAGS, Config, load_config, schema, schema_text
 
 LOGGER = logging.getLogger("stylecap")
-PROGRAM = "finetune.py"
-DEFAULT_CONF = "train_conf.json"
 _TORCHRUN = (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
 
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line, whichever subcommand they are in."""
-
-    def error(self, message: str) -> typing.NoReturn:
-        self.exit(2, f"{PROGRAM}: error: {message} (see {self.prog} --help)\n")
+COMMANDS: dict[str, Callable[..., int]] = {}
+_WITHOUT_CONF: set[str] = set()
 
 
-# --- commands: (config, arguments) -> exit code ----------------------------------------------------------------------
+def command(name: str, *, conf: bool = True) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Marks a command: a function (config, arguments) -> exit code, or, without `conf`, (arguments) -> exit code."""
+
+    def mark(run: Callable[..., int]) -> Callable[..., int]:
+        COMMANDS[name] = run
+        if not conf:
+            _WITHOUT_CONF.add(name)
+        return run
+
+    return mark
 
 
+# --- commands --------------------------------------------------------------------------------------------------------
+
+
+@command("train")
 def train(config: Config, args: argparse.Namespace) -> int:
     """Train, and keep the best checkpoint in work_dir."""
     if args.resume and getattr(args, "checkpoint", None):
@@ -49,6 +56,7 @@ def train(config: Config, args: argparse.Namespace) -> int:
     return 0
 
 
+@command("eval")
 def evaluate(config: Config, args: argparse.Namespace) -> int:
     """Caption a split, score it, and write the scores to stdout as one line of JSON.
 
@@ -64,6 +72,7 @@ def evaluate(config: Config, args: argparse.Namespace) -> int:
     return 0
 
 
+@command("inference")
 def inference(config: Config, args: argparse.Namespace) -> int:
     """Caption images in the asked styles: a line `image<TAB>style<TAB>caption` each.
 
@@ -90,6 +99,7 @@ def inference(config: Config, args: argparse.Namespace) -> int:
     return 0
 
 
+@command("doctor")
 def doctor(config: Config, args: argparse.Namespace) -> int:
     """Look for faults in the data set; exit code 1 when there are any."""
     with _results_only():
@@ -110,6 +120,7 @@ def doctor(config: Config, args: argparse.Namespace) -> int:
     return 1 if any(report.faults for report in reports.values()) else 0
 
 
+@command("conf")
 def conf(config: Config, args: argparse.Namespace) -> int:
     """Print the configuration that the file and the overrides amount to."""
     _write(json.dumps(config.to_dict(), indent=2))
@@ -132,86 +143,24 @@ def _write(text: str) -> None:
     sys.stdout.flush()
 
 
-# --- the parser ------------------------------------------------------------------------------------------------------
-
-
-def _shared(sets: str) -> Parser:
-    """The options that may stand before or after the subcommand. Absent ones leave no attribute, so that neither place
-    overwrites the other; `sets` is where --set values go."""
-    parser = Parser(add_help=False, argument_default=argparse.SUPPRESS)
-    group = parser.add_argument_group("configuration")
-    group.add_argument("--conf", metavar="FILE", help=f"configuration file; {DEFAULT_CONF} when not given")
-    group.add_argument(
-        "--set",
-        dest=sets,
-        action="append",
-        metavar="KEY=VALUE",
-        help="override any key, such as train.lr=2e-5; repeatable",
-    )
-    group.add_argument("--verbose", action="store_true", help="log more, and show the traceback of every error")
-    for flag, key in FLAGS.items():
-        names = [f"--{flag}", "--max_epochs"] if flag == "max_epoches" else [f"--{flag}"]
-        text = f"{KEYS[key].metadata['meaning']} [{key}]".replace("%", "%%")
-        if KEYS[key].kind is bool:
-            group.add_argument(*names, action="store_const", const="true", help=text)
-        else:
-            group.add_argument(*names, dest=flag, metavar="X", help=text)
-    return parser
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a number of images, 1 or more")
-    return int(text)
-
-
-def make_parser() -> argparse.ArgumentParser:
-    """The whole command line."""
-    parser = Parser(
-        prog=PROGRAM,
-        description="Stylish image captioning with OFA.",
-        parents=[_shared("sets_before")],
-        allow_abbrev=False,
-    )
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
-    shared = _shared("sets_after")
-
-    def command(name: str, run: Any) -> argparse.ArgumentParser:
-        sub = commands.add_parser(
-            name, help=run.__doc__.splitlines()[0], description=run.__doc__, parents=[shared], allow_abbrev=False
-        )
-        sub.set_defaults(run=run)
-        return sub
-
-    sub = command("train", train)
-    sub.add_argument("--resume", action="store_true", help="continue the run in work_dir where it stopped")
-    sub = command("eval", evaluate)
-    sub.add_argument("--split", choices=("train", "val", "test"), help="split to score [eval.split]")
-    sub.add_argument("--control", metavar="NAME", help="blank-image, wrong-style or constant, to hold scores against")
-    sub = command("inference", inference)
-    source = sub.add_mutually_exclusive_group(required=True)
-    source.add_argument("--image", nargs="+", metavar="FILE", help="images to caption")
-    source.add_argument("--json", metavar="FILE", help='[{"image" or "image_hash", "style", "reference"?}, ...]')
-    source.add_argument("--random", type=_count, metavar="N", help="N images of a split")
-    sub.add_argument("--style", metavar="A,B", help="styles, separated by commas; default: all")
-    sub.add_argument("--split", choices=("train", "val", "test"), help="split for --random [eval.split]")
-    sub.add_argument("--output", metavar="DIR", help="folder for the JSON and the contact sheets; default work_dir")
-    sub = command("doctor", doctor)
-    sub.add_argument("--json", action="store_true", help="the report as JSON")
-    sub = command("conf", conf)
-    sub.add_argument("--schema", action="store_true", help="print every key with its type, default and meaning")
-    sub.add_argument("--json", action="store_true", help="the schema as JSON")
-    return parser
+# --- running them -----------------------------------------------------------------------------------------------------
 
 
 def _load(args: argparse.Namespace) -> Config:
     flags = {name: getattr(args, name, None) for name in FLAGS}
-    if args.run in (evaluate, inference):
+    if args.command in ("eval", "inference"):
         # These name the model to run and the captions decoded together; what was trained, and how, stays as it is.
         flags["eval.batch_size"] = flags.pop("batch_size")
         del flags["checkpoint"]
     sets = getattr(args, "sets_before", []) + getattr(args, "sets_after", [])
     return load_config(getattr(args, "conf", DEFAULT_CONF), sets, flags)
+
+
+def _refuse_configuration(args: argparse.Namespace) -> None:
+    for name in ("conf", "sets_before", "sets_after", *FLAGS):
+        if hasattr(args, name):
+            option = "set" if name.startswith("sets_") else name
+            raise ValueError(f"{args.command} reads no configuration: leave --{option} out")
 
 
 def _set_up_logging(verbose: bool) -> None:
@@ -224,12 +173,16 @@ def _set_up_logging(verbose: bool) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command line and returns its exit code."""
-    args = make_parser().parse_args(argv)
+    args = make_parser(COMMANDS, _WITHOUT_CONF).parse_args(argv)
     _set_up_logging(getattr(args, "verbose", False))
     try:
-        if args.run is conf and args.schema:
+        if args.command == "conf" and args.schema:
             return print_schema(args)
-        return args.run(_load(args), args)
+        run = COMMANDS[args.command]
+        if args.command in _WITHOUT_CONF:
+            _refuse_configuration(args)
+            return run(args)
+        return run(_load(args), args)
     except KeyboardInterrupt:
         sys.stderr.write(f"{PROGRAM}: interrupted\n")
         return 130

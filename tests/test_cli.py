@@ -153,6 +153,7 @@ def test_every_flag_is_accepted(conf: str, capsys) -> None:
     args = ["--max_epoches", "3", "--batch_size", "8", "--num_workers", "0", "--lr", "2e-5", "--lr_end", "1e-7"]
     args += ["--warm_up", "0.01", "--weight_decay", "0.001", "--patch_image_size", "96", "--max_image_size", "128"]
     args += ["--beam_size", "3", "--max_len", "20", "--work_dir", "w", "--seed", "1", "--checkpoint", "runs/best"]
+    args += ["--objective", "scst"]
     result = shown(capsys, "conf", "--conf", conf, *args, *switches)
     assert {f"--{flag}" for flag in FLAGS} == {arg for arg in [*args, *switches] if arg.startswith("--")}
     assert (result["train"]["max_epochs"], result["train"]["freeze_resnet"]) == (3, True)
