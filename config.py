@@ -16,6 +16,8 @@ from typing import Any, Literal
 from conf.legacy import FOLDER, Size, translate
 from conf.typed import Entry, build, describe, flatten, json_or_text, keys_of, opt, read_json_object
 
+RUNS = "work_dir"
+"""The folder that holds the folders of runs."""
 # Those of validation: no training run waits for a JVM.
 Metric = Literal["BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr", "CIDEr-D"]
 
@@ -218,7 +220,7 @@ class Config:
 
     task: Literal["stylish-image-captioning"] = opt("stylish-image-captioning", "the ModelScope task")
     work_dir: str = opt(
-        "work_dir/default", "folder of the run: checkpoints, logs, predictions, metrics", flag="work_dir"
+        f"{RUNS}/default", "folder of the run: checkpoints, logs, predictions, metrics", flag="work_dir"
     )
     seed: int = opt(
         7, "seed of initial weights, shuffling, dropout and the rendered set", low=0, high=2**32 - 1, flag="seed"

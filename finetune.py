@@ -143,6 +143,22 @@ def _write(text: str) -> None:
     sys.stdout.flush()
 
 
+@command("results", conf=False)
+def results(args: argparse.Namespace) -> int:
+    """Write the results of all evaluated runs to stdout, one line of JSON each, or what a jq program makes of them.
+
+    The program gets a list of objects: what a run's metrics.json holds, "run" (its folder) and "conf". Strings are
+    written without quotes.
+    """
+    from metrics.json_query import query
+    from metrics.results import read_results, to_csv, to_lines
+
+    found = query(args.jq, read_results(args.folder))
+    if found:
+        _write(to_csv(found) if args.csv else to_lines(found))
+    return 0
+
+
 # --- running them -----------------------------------------------------------------------------------------------------
 
 

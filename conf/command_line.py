@@ -9,7 +9,7 @@ import typing
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from config import FLAGS, KEYS
+from config import FLAGS, KEYS, RUNS
 
 PROGRAM = "finetune.py"
 DEFAULT_CONF = "train_conf.json"
@@ -125,3 +125,10 @@ def _doctor(sub: argparse.ArgumentParser) -> None:
 def _conf(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--schema", action="store_true", help="print every key with its type, default and meaning")
     sub.add_argument("--json", action="store_true", help="the schema as JSON")
+
+
+@arguments("results")
+def _results(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("folder", nargs="?", default=RUNS, metavar="DIR", help=f"folder that holds the runs; {RUNS}")
+    sub.add_argument("--jq", default=".[]", metavar="PROGRAM", help="jq program over the list of runs; default: .[]")
+    sub.add_argument("--csv", action="store_true", help="a table, with a row for each object")
