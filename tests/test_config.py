@@ -150,7 +150,7 @@ def test_an_unknown_key_is_named_with_the_nearest_one(document, unknown, nearest
         ("train.max_steps", "all", "must be integer or null"),
         ("train.checkpoint_every", "epochs", 'must be "epoch" or integer; did you mean "epoch"'),
         ("train.schedule", "cosin", 'must be "linear" or "polynomial" or "cosine"; did you mean "cosine"'),
-        ("train.objective", "scst", 'must be "cross-entropy"'),
+        ("train.objective", "sct", 'must be "cross-entropy" or "scst"; did you mean "scst"'),
         ("train.best_metric", "cider", 'did you mean "CIDEr"'),
         ("model.preset", "bas", 'did you mean "base"'),
         ("model.config", 3, "must be object"),
@@ -304,6 +304,7 @@ def test_set_says_what_is_wrong(text: str, message: str) -> None:
 
 
 FLAG_VALUES = {
+    "objective": ("train.objective", "scst", "scst"),
     "checkpoint": ("model.checkpoint", "runs/best", "runs/best"),
     "max_epoches": ("train.max_epochs", "3", 3),
     "batch_size": ("train.batch_size", "8", 8),
@@ -326,7 +327,8 @@ def test_every_flag_sets_its_key() -> None:
     assert FLAG_VALUES.keys() == FLAGS.keys()
     for flag, (key, text, expected) in FLAG_VALUES.items():
         assert FLAGS[flag] == key
-        assert value_at(parse_config(DEMO, flags={flag: text}), key) == expected
+        step1 = {"checkpoint": "runs/best"} if flag == "objective" else {}  # step 2 needs one
+        assert value_at(parse_config(DEMO, flags={**step1, flag: text}), key) == expected
 
 
 def test_a_flag_s_error_names_the_flag() -> None:
@@ -372,7 +374,9 @@ def test_the_schema_covers_every_key_and_says_what_it_means() -> None:
     assert [row["key"] for row in rows] == list(KEYS)
     assert len(rows) > 60
     assert all(len(row["meaning"]) >= 10 and row["type"] for row in rows)
-    assert {row["key"].rpartition(".")[0] for row in rows} == {"", "model", "style", "data", "train", "eval"}
+    assert {row["key"].rpartition(".")[0] for row in rows} == {
+        *("", "model", "style", "data", "train", "style_mlm", "style_matching", "scst", "eval")
+    }
     text = schema_text()
     assert all(f"{key} = " in text for key in KEYS)
     assert all(flat in text for flat in [*FLAT, "dataset_path"])

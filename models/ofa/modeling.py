@@ -115,20 +115,6 @@ class OFAModel(PreTrainedModel, GenerationMixin):
             encoder_last_hidden_state=encoder_outputs.last_hidden_state,
         )
 
-    def hidden_states(
-        self,
-        input_ids: Tensor,
-        patch_images: Tensor | None,
-        patch_masks: Tensor | None,
-        decoder_input_ids: Tensor,
-        *,
-        image_index: Tensor | None = None,
-        encoder_index: Tensor | None = None,
-    ) -> Tensor:
-        """As `forward`, but the decoder's states [N, T, D] before the output projection."""
-        encoded = self.encoder(input_ids, patch_images, patch_masks, image_index)
-        return self.decode(encoded, decoder_input_ids, encoder_index)
-
     def decode(self, encoded: OFAEncoderOutput, decoder_input_ids: Tensor, encoder_index: Tensor | None) -> Tensor:
         """The decoder's states [N, T, D] for captions of encoded prompts."""
         source = self.decoder.prepare(encoded, decoder_input_ids.shape[1], encoder_index)

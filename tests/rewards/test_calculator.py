@@ -81,9 +81,7 @@ def test_neither_the_order_of_groups_nor_the_number_of_threads_matters(groups, r
 
     def totals(rows: Sequence[int], workers: int) -> np.ndarray:
         with RewardCalculator(rewards, weights, workers=workers) as calculator:
-            futures = [
-                calculator.submit([words(*groups[i][0])], [[groups[i][1]]], ["S"], [str(i)]) for i in rows
-            ]
+            futures = [calculator.submit([words(*groups[i][0])], [[groups[i][1]]], ["S"], [str(i)]) for i in rows]
             return np.concatenate([future.result().total for future in futures])
 
     one = totals(range(len(groups)), 1)
