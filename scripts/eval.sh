@@ -1,18 +1,13 @@
 #!/usr/bin/env bash
-# Evaluate a checkpoint and print one score: scripts/eval.sh METRIC [finetune.py options]
+# Evaluate a run, or a checkpoint, on this machine.
 #
-#   scripts/eval.sh CIDEr --conf conf/flickrstyle_small.json --split test
+#   scripts/eval.sh GPUS [--] [finetune.py options]
+#   scripts/eval.sh cpu --conf conf/flickrstyle_small.json --control wrong-style | jq .CIDEr
 #
-# The table goes to stderr; stdout holds the number alone.
+# GPUS is one GPU, or cpu. The tables go to stderr and work_dir/eval.log; the last line of stdout is the scores as JSON.
 set -euo pipefail
-case "${1:-}" in
-  "" | -h | --help)
-    sed -n 's/^# \{0,1\}//p' "$0" | sed '/^!/d'
-    exit 0
-    ;;
-esac
-metric=$1
+# shellcheck source=scripts/common.sh
+. "$(dirname "$0")/common.sh" "$@"
 shift
-cd "$(dirname "$0")/.."
-python=${PYTHON:-$([ -x .venv/bin/python ] && echo .venv/bin/python || echo python3)}
-"$python" finetune.py eval "$@" | tail -n 1 | jq --arg metric "$metric" '.[$metric]'
+if [ "${1:-}" = -- ]; then shift; fi
+"$python" finetune.py eval "$@" 2> >(tee -i -a work_dir/eval.log >&2) | tail -n 1

@@ -1,52 +1,51 @@
 #!/usr/bin/env bash
-# Train step 2 (SCST) on this machine from the best run of step 1, then evaluate it and append its scores to
-# work_dir/results.jsonl.
+# Train step 2 (SCST) on this machine from the best run of step 1, then evaluate it.
 #
-#   scripts/train_step2_standalone.sh GPUS [finetune.py options]
+#   scripts/train_step2_standalone.sh GPUS [--] [finetune.py options]
 #
 # GPUS is a list such as 0,2,3, or cpu. Without --conf, the evaluated run of step 1 under work_dir (or $WORK_DIR) that
-# has the highest CIDEr is taken, with the recipe in conf/ that goes on from it. Options go to both commands; every
-# default is the configuration's. The last line of stdout is the scores as one line of JSON.
+# has the highest CIDEr and a checkpoint is taken, with the recipe in conf/ that goes on from it; where there is none,
+# with the run's own configuration, a tenth of its learning rate and no dropout, in the folder RUN_scst. Options go to
+# training and evaluation, and override. A run that was interrupted goes on. The output is kept in train.log and
+# eval.log of the run, the scores also in results.jsonl beside its folder, and are the last line of stdout.
 set -euo pipefail
-case "${1:-}" in
-  "" | -h | --help)
-    sed -n 's/^# \{0,1\}//p' "$0" | sed '/^!/d'
-    exit 0
-    ;;
-esac
-gpus=$1
+# shellcheck source=scripts/common.sh
+. "$(dirname "$0")/common.sh" "$@"
 shift
-cd "$(dirname "$0")/.."
-python=${PYTHON:-$([ -x .venv/bin/python ] && echo .venv/bin/python || echo python3)}
-runs=${WORK_DIR:-work_dir}
-fail() {
-  echo "$0: $1" >&2
-  exit 2
+if [ "${1:-}" = -- ]; then shift; fi
+
+best_of_step1() {
+  local run
+  "$python" finetune.py results ${WORK_DIR:+"$WORK_DIR"} --jq '
+    map(select(.conf.train.objective == "cross-entropy" and .CIDEr != null)) | sort_by(-.CIDEr) | .[].run' |
+    while read -r run; do
+      if [ -d "$run/checkpoints/best" ]; then echo "$run"; fi
+    done
 }
 
-case " $* " in
-  *" --conf "*) ;;
-  *)
-    best=$(find "$runs" -name metrics.json | while read -r metrics; do
-      run=$(dirname "$metrics")
-      jq -r --arg run "$run" --slurpfile conf "$run/conf.json" \
-        'select($conf[0].train.objective == "cross-entropy") | [.CIDEr, $run] | @tsv' "$metrics"
-    done | sort -gr | sed -n '1s/.*\t//p')
-    [ -n "$best" ] || fail "no evaluated run of step 1 under $runs: train and evaluate one, or name --conf"
-    conf=$(jq -r --arg from "$best/checkpoints/best" 'select(.model.checkpoint == $from) | input_filename' conf/*.json)
-    [ -n "$conf" ] || fail "no recipe in conf/ has model.checkpoint $best/checkpoints/best: name one with --conf"
-    echo "step 2 from $best by $conf" >&2
-    set -- --conf "$conf" "$@"
-    ;;
-esac
+recipe_after() {
+  local conf
+  for conf in conf/*_scst.json; do
+    if [ "$("$python" finetune.py --conf "$conf" conf --jq .model.checkpoint)" = "$1/checkpoints/best" ]; then
+      echo "$conf"
+    fi
+  done
+}
 
-if [ "$gpus" = cpu ]; then
-  export CUDA_VISIBLE_DEVICES=""
-  launch=("$python")
-else
-  export CUDA_VISIBLE_DEVICES=$gpus
-  # --standalone finds a free port by itself.
-  launch=("$python" -m torch.distributed.run --standalone --nproc_per_node "$(awk -F, '{print NF}' <<<"$gpus")")
+if [[ " $* " != *" --conf"[\ =]* ]]; then
+  best=$(best_of_step1 | sed -n 1p)
+  [ -n "$best" ] || fail "no evaluated run of step 1 under ${WORK_DIR:-work_dir}: train one, or name --conf"
+  conf=$(recipe_after "$best" | sed -n 1p)
+  if [ -z "$conf" ]; then
+    conf=${best}_scst/step2.json
+    mkdir -p "$(dirname "$conf")"
+    "$python" finetune.py results "$best" --jq '.[] | .conf * {
+      work_dir: (.run + "_scst"),
+      model: {checkpoint: (.run + "/checkpoints/best"), preset: null, vocabulary: null, resnet_weights: null},
+      train: {objective: "scst", lr: (.conf.train.lr / 10), lr_end: (.conf.train.lr_end / 10), dropout: 0, drop_path: 0}
+    }' >"$conf"
+  fi
+  echo "step 2 from $best by $conf" >&2
+  set -- --conf "$conf" "$@"
 fi
-"${launch[@]}" finetune.py train "$@" >&2
-"$python" finetune.py eval "$@" | tail -n 1 | tee -a "$runs/results.jsonl"
+train_and_evaluate "$@"
