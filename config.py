@@ -124,9 +124,6 @@ class TrainConfig:
     drop_worst_ratio: float = opt(0.0, "share of the tokens with the highest loss that is ignored", low=0, below=1)
     drop_worst_after: int = opt(0, "optimizer steps before drop_worst_ratio applies", low=0)
     rdrop_alpha: float = opt(0.0, "weight of the R-drop consistency loss (two dropout passes); 0 = off", low=0)
-    image_words_weight: float = opt(
-        0.0, "weight of telling the captions' words from the image alone: for image towers that start anew", low=0
-    )
     dropout: float = opt(0.1, "dropout of embeddings and sublayers", low=0, below=1)
     drop_path: float = opt(0.1, "stochastic depth of the last layer, rising linearly from the first", low=0, below=1)
     dtype: Literal["float32", "bfloat16", "float16"] = opt(

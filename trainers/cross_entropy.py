@@ -12,8 +12,6 @@ for a token of task k, C the captions' tokens and S_k the task's:
 
     L = (Σ_C loss + Σ_k w_k · Σ_(S_k) loss) / |C|
 
-and the words of the images (`trainers.image_words`) may be added with a weight of their own.
-
 Shapes: N captions, T positions, n = caption tokens that are not padding, V vocabulary.
 """
 
@@ -24,9 +22,7 @@ import torch
 from torch import Tensor
 
 from models.ofa import OFAModel
-from models.ofa.encoder import OFAEncoderOutput
 from preprocessors.style_tasks import TASKS
-from trainers.image_words import image_words_loss
 from trainers.objective import Objective, ObjectiveOutput
 
 
@@ -68,7 +64,6 @@ class CrossEntropy(Objective):
         drop_worst_ratio: share of the tokens left out, once more than `drop_worst_after` updates are done.
         rdrop_alpha: weight of R-drop's divergence; 0 runs each caption once.
         task_weights: task -> weight of its tokens, beside 1 for a caption's.
-        image_words_weight: weight of the loss of `image_words`; 0 leaves it out.
     """
 
     def __init__(
@@ -80,7 +75,6 @@ class CrossEntropy(Objective):
         drop_worst_after: int = 0,
         rdrop_alpha: float = 0.0,
         task_weights: Mapping[str, float] = MappingProxyType({}),
-        image_words_weight: float = 0.0,
     ):
         self.pad = pad
         self.label_smoothing = label_smoothing
@@ -88,7 +82,6 @@ class CrossEntropy(Objective):
         self.drop_worst_after = drop_worst_after
         self.rdrop_alpha = rdrop_alpha
         self.task_weights = {TASKS.index(name): weight for name, weight in task_weights.items()}
-        self.image_words_weight = image_words_weight
 
     def count(self, batch: dict, step: int) -> int:
         """Tokens of captions that the loss of a batch is summed over: what the update divides by, over all ranks."""
@@ -102,14 +95,11 @@ class CrossEntropy(Objective):
         """The summed loss of one micro-batch at update `step`."""
         kept = batch["target"].ne(self.pad)
         target = batch["target"][kept]
-        encoded = encode(model, batch)
-        logits = caption_logits(model, encoded, batch, kept)
-        twin = caption_logits(model, encode(model, batch), batch, kept) if self.rdrop_alpha else None
+        logits = caption_logits(model, batch, kept)
+        twin = caption_logits(model, batch, kept) if self.rdrop_alpha else None
         answers: Tensor | None = None
         logs: dict[str, tuple[Tensor, float]] = {}
-        captions = kept
         if "task" in batch:
-            captions = kept & batch["task"].eq(0)[:, None]
             task = batch["task"][:, None].expand_as(kept)[kept]
             answers, logs = self._answers(logits, target, task)
             logits, target = logits[task.eq(0)], target[task.eq(0)]
@@ -132,10 +122,6 @@ class CrossEntropy(Objective):
             nll_sum = (nll_sum + twin_nll.detach().sum()) / 2
         if answers is not None:
             total = total + answers
-        if self.image_words_weight:
-            words = image_words_loss(model, encoded, batch, captions)
-            logs["loss/image_words"] = (words.detach(), 1)
-            total = total + self.image_words_weight * tokens * words
         return ObjectiveOutput(total, {"loss": (total.detach(), tokens), "nll": (nll_sum, tokens), **logs})
 
     def _answers(self, logits: Tensor, target: Tensor, task: Tensor) -> tuple[Tensor, dict[str, tuple[Tensor, float]]]:
@@ -152,12 +138,8 @@ class CrossEntropy(Objective):
         return self.drop_worst_ratio > 0 and step > self.drop_worst_after
 
 
-def encode(model: OFAModel, batch: dict) -> OFAEncoderOutput:
-    """The encoder's output for the prompts of a batch."""
-    return model.encoder(batch["input_ids"], batch["patch_images"], batch["patch_masks"], batch["image_index"])
-
-
-def caption_logits(model: OFAModel, encoded: OFAEncoderOutput, batch: dict, kept: Tensor) -> Tensor:
+def caption_logits(model: OFAModel, batch: dict, kept: Tensor) -> Tensor:
     """Logits [n, V] at the caption positions where `kept` [N, T]: padding never reaches the output projection."""
+    encoded = model.encoder(batch["input_ids"], batch["patch_images"], batch["patch_masks"], batch["image_index"])
     hidden = model.decode(encoded, batch["decoder_input_ids"], batch["encoder_index"])
     return model.decoder.output_projection(hidden[kept])

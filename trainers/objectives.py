@@ -41,7 +41,6 @@ def build_objective(
         drop_worst_after=train.drop_worst_after,
         rdrop_alpha=train.rdrop_alpha,
         task_weights=task_weights(config),
-        image_words_weight=train.image_words_weight,
     )
     return objective, []
 

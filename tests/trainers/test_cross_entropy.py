@@ -16,13 +16,11 @@ from tests.models.nano import nano_model
 from trainers.cross_entropy import (
     CrossEntropy,
     caption_logits,
-    encode,
     kept_count,
     kept_tokens,
     symmetric_kl,
     token_losses,
 )
-from trainers.image_words import image_words_loss
 
 PAD, VOCABULARY = 1, 40
 logits_of = st.lists(st.lists(st.floats(-20, 20), min_size=4, max_size=4), min_size=1, max_size=6)
@@ -312,48 +310,7 @@ def test_logits_equal_the_model_s_own():
     kept = batch["target"].ne(PAD)
     inputs = {key: value for key, value in batch.items() if key != "target"}
     with torch.no_grad():
-        torch.testing.assert_close(
-            caption_logits(model, encode(model, batch), batch, kept), model(**inputs).logits[kept]
-        )
-
-
-def test_words_of_an_image_by_hand():
-    """Two images; every state of the encoder is 0, so that each of the 40 words has the same logit."""
-    model, batch = nano_model(VOCABULARY), batch_of_two()
-    encoded = encode(model, batch)
-    encoded.last_hidden_state = torch.zeros_like(encoded.last_hidden_state)
-    loss = image_words_loss(model, encoded, batch, batch["target"].ne(PAD))
-    assert loss.item() == pytest.approx(math.log(VOCABULARY), rel=1e-6)
-
-
-def test_words_of_an_image_are_those_of_its_captions():
-    """Raising the logit of a word that only the first image's captions have is right for the first image alone."""
-    model, batch = nano_model(VOCABULARY), batch_of_two()
-    captions = batch["target"].ne(PAD)
-    image = batch["image_index"][batch["encoder_index"]]
-    words = [set(batch["target"][image.eq(i)].flatten().tolist()) - {PAD, 2} for i in (0, 1)]
-    model.decoder.output_projection = torch.nn.Identity()  # type: ignore[assignment]
-    encoded = encode(model, batch)
-    states = torch.zeros(2, encoded.last_hidden_state.shape[1], VOCABULARY, requires_grad=True)
-    encoded.last_hidden_state = states
-    image_words_loss(model, encoded, batch, captions).backward()
-    patches = states.shape[1] - batch["input_ids"].shape[1]
-    assert states.grad is not None
-    wanted = states.grad[:, :patches].sum(1).lt(0)
-    for prompt in (0, 1):
-        assert set(wanted[prompt].nonzero().flatten().tolist()) == words[int(batch["image_index"][prompt])]
-    assert not states.grad[:, patches:].any()  # the prompt's own words are not asked
-
-
-def test_words_of_images_weigh_beside_captions():
-    model, batch = nano_model(VOCABULARY), batch_of_two()
-    losses = []
-    for weight in (0.0, 0.5):
-        objective = CrossEntropy(pad=PAD, label_smoothing=0.1, image_words_weight=weight)
-        output = objective(model, batch, 0)
-        losses.append(output.loss_sum.item())
-    words = output.logs["loss/image_words"][0].item()
-    assert losses[1] == pytest.approx(losses[0] + 0.5 * words * objective.count(batch, 0), rel=1e-5)
+        torch.testing.assert_close(caption_logits(model, batch, kept), model(**inputs).logits[kept])
 
 
 def test_captions_that_share_an_image_cost_as_much_as_apart():
