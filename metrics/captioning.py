@@ -5,6 +5,7 @@ import re
 import shutil
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from metrics import java
 from metrics.bleu import BleuReferences, BleuStatistics, bleu
@@ -50,6 +51,15 @@ class StyledScores:
         """Row name -> metric -> score; the first row is "all"."""
         return {"all": self.overall.scores} | {style: scores.scores for style, scores in self.styles.items()}
 
+    def to_dict(self, n_images: int) -> dict[str, Any]:
+        """As `metrics.json` holds them: metric -> score, `n_images`, `n_captions`, `per_style`."""
+        return {
+            **self.overall.scores,
+            "n_images": n_images,
+            "n_captions": len(self.overall.bleu_statistics),
+            "per_style": {style: scores.scores for style, scores in self.styles.items()},
+        }
+
 
 def score_captions(
     predictions: Sequence[str],
@@ -59,6 +69,8 @@ def score_captions(
     meteor: bool,
     spice: bool,
     java_timeout_s: float,
+    java_memory_gb: int = 8,
+    java_cache: java.Cache | None = None,
     frequency: DocumentFrequency | None = None,
     ids: Sequence[Hashable] | None = None,
 ) -> CaptionScores:
@@ -69,7 +81,8 @@ def score_captions(
         references: its references.
         scorer: "stylecap", in Python, or "pycocoevalcap", the original tool chain with its Java tokenizer.
         meteor, spice: whether to ask Java for them.
-        java_timeout_s: seconds that each of the two may take.
+        java_timeout_s, java_memory_gb: what each of the two may take.
+        java_cache: what they said of a caption and its references before; what they say now is added.
         frequency: document frequencies for CIDEr-D; without it, those of `references`, as for CIDEr.
         ids: names of the captions in errors; their positions without it.
 
@@ -85,6 +98,8 @@ def score_captions(
         meteor=meteor,
         spice=spice,
         java_timeout_s=java_timeout_s,
+        java_memory_gb=java_memory_gb,
+        java_cache=java_cache,
         frequency=frequency,
         ids=ids,
     ).overall
@@ -99,6 +114,8 @@ def score_styles(
     meteor: bool,
     spice: bool,
     java_timeout_s: float,
+    java_memory_gb: int = 8,
+    java_cache: java.Cache | None = None,
     frequency: DocumentFrequency | None = None,
     ids: Sequence[Hashable] | None = None,
 ) -> StyledScores:
@@ -115,8 +132,9 @@ def score_styles(
     tokenize = ptb_tokenize if scorer == "stylecap" else _java_tokenize
     candidates, tokenized = _tokenize(tokenize, predictions, references)
     asked = {"METEOR": java.meteor if meteor else None, "SPICE": java.spice if spice else None}
+    limits = java.Limits(java_timeout_s, java_memory_gb)
     by_java = {
-        name: score(candidates, tokenized, rows_of, timeout_s=java_timeout_s) if score else java.JavaScores()
+        name: score(candidates, tokenized, rows_of, limits, java_cache) if score else java.JavaScores()
         for name, score in asked.items()
     }
     core = _core if scorer == "stylecap" else _original_core

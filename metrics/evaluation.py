@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,6 @@ from data.samples import Sample, Split
 from metrics.captioning import score_styles
 from metrics.cider import DocumentFrequency
 from metrics.controls import CONTROLS, Control, constant_captions, in_next_style
-from metrics.table import render_table
 
 if TYPE_CHECKING:
     from models.captioner import Caption
@@ -46,12 +45,7 @@ def evaluate_captions(
         frequency=document_frequency,
         ids=[f"{sample.image_id} ({sample.style})" for sample in samples],
     )
-    return {
-        **found.overall.scores,
-        "n_images": len({sample.image_id for sample in samples}),
-        "n_captions": len(samples),
-        "per_style": {style: scores.scores for style, scores in found.styles.items()},
-    }
+    return found.to_dict(len({sample.image_id for sample in samples}))
 
 
 def run_evaluation(
@@ -65,15 +59,15 @@ def run_evaluation(
         control: one of `metrics.controls.CONTROLS`, measured in place of the model as it is.
 
     Returns:
-        What `metrics.json` holds: that of `evaluate_captions`, that of `metrics.style_report`, and `split`, `control`,
-        `checkpoint`, `seconds`. Files of another split than `eval.split`, or of a control, have its name in theirs.
+        What `metrics.json` holds: that of `metrics.judging`, and `split`, `control`, `checkpoint`, `seconds`. Files of
+        another split than `eval.split`, or of a control, have its name in theirs.
 
     Raises:
         ValueError: no checkpoint, an unknown control, a split that is empty or not configured, a broken image.
     """
     # These take seconds to import, and training imports this module for the function above.
+    from metrics.judging import judge
     from metrics.runs import find_checkpoint, open_split, read_annotations, write_json
-    from metrics.style_report import style_report, summary
 
     started = time.monotonic()
     name = split or config.eval.split
@@ -82,26 +76,30 @@ def run_evaluation(
     samples = data.requests()
     source = None if chosen == "constant" else find_checkpoint(config.work_dir, checkpoint)
     written = _captions(config, data, samples, source, chosen)
-    captions = [caption.text for caption in written]
     train = read_annotations(config, "train") if "train" in config.splits() else None
-    judging = {key: getattr(config.eval, key) for key in ("scorer", "meteor", "spice", "java_timeout_s")}
-    scores = evaluate_captions(samples, captions, document_frequency=_training_frequency(config, train), **judging)
-    per_style = scores.pop("per_style")
-    style = style_report(samples, written, train, Path(config.work_dir))
-    LOGGER.info("%s\n%s", _title(name, chosen, source), render_table({"all": _metrics(scores)} | per_style))
-    LOGGER.info("%s", summary(style))
+    keys = ("scorer", "meteor", "spice", "java_timeout_s", "java_memory_gb", "bootstrap")
+    judgement = judge(
+        samples,
+        [caption.text for caption in written],
+        ended=[caption.ended for caption in written],
+        train=train,
+        frequency=_training_frequency(config, train),
+        folder=Path(config.work_dir),
+        title=_title(name, chosen, source),
+        **{key: getattr(config.eval, key) for key in keys},
+    )
+    of_all = {key: value for key, value in judgement.metrics.items() if not isinstance(value, dict)}
     report = {
-        **scores,
+        **of_all,
         "split": name,
         "control": chosen,
         "checkpoint": str(source) if source else None,
         "seconds": round(time.monotonic() - started, 1),
-        "per_style": per_style,
-        **style,
+        **judgement.metrics,
     }
     suffix = "".join(f".{part}" for part in (name if name != config.eval.split else None, chosen) if part)
     folder = Path(config.work_dir)
-    write_json(folder / f"predictions{suffix}.json", list(_predictions(samples, captions)))
+    write_json(folder / f"predictions{suffix}.json", judgement.predictions)
     write_json(folder / f"metrics{suffix}.json", report)
     return report
 
@@ -139,20 +137,5 @@ def _training_frequency(config: Config, train: Split | None) -> DocumentFrequenc
     return table_of_split(config.work_dir, train) if train is not None else None
 
 
-def _metrics(scores: dict[str, Any]) -> dict[str, float | None]:
-    return {name: score for name, score in scores.items() if not name.startswith("n_")}
-
-
 def _title(split: str, control: Control | None, source: Path | None) -> str:
-    return f"{split}, {f'control {control}, ' if control else ''}{source or 'no model'}; scores x 100"
-
-
-def _predictions(samples: Sequence[Sample], captions: Sequence[str]) -> Iterable[dict[str, Any]]:
-    """COCO's results form, with the style and what the caption was scored against."""
-    for sample, caption in zip(samples, captions, strict=True):
-        yield {
-            "image_id": sample.image_id,
-            "caption": caption,
-            "style": sample.style,
-            "references": list(sample.references),
-        }
+    return f"{split}, {f'control {control}, ' if control else ''}{source or 'no model'}"

@@ -5,6 +5,7 @@ why and what to do; other metrics are not touched.
 """
 
 import contextlib
+import hashlib
 import json
 import logging
 import math
@@ -14,11 +15,11 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 logger = logging.getLogger("stylecap")
 
@@ -56,30 +57,49 @@ class JavaScores:
 
 
 Subsets = Mapping[str, Sequence[int]]
+Cache = MutableMapping[str, Any]
+"""What Java said of a caption and its references, by `pair_key`: such pairs are not asked about again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a JVM may take: seconds, and GB of memory for its objects."""
+
+    timeout_s: float
+    memory_gb: int = 8
 
 
 def meteor(
     candidates: Sequence[str],
     references: Sequence[Sequence[str]],
     subsets: Subsets,
+    limits: Limits,
+    cache: Cache | None = None,
     *,
-    timeout_s: float,
     jar: Path = METEOR_JAR,
 ) -> JavaScores:
-    """METEOR 1.5 (Denkowski and Lavie, 2014) of tokenized captions, within `timeout_s` seconds."""
-    return _or_why_not("METEOR", lambda: _meteor(candidates, references, subsets, timeout_s, jar))
+    """METEOR 1.5 (Denkowski and Lavie, 2014) of tokenized captions."""
+    known = {} if cache is None else cache
+    return _or_why_not("METEOR", lambda: _meteor(candidates, references, subsets, limits, known, jar))
 
 
 def spice(
     candidates: Sequence[str],
     references: Sequence[Sequence[str]],
     subsets: Subsets,
+    limits: Limits,
+    cache: Cache | None = None,
     *,
-    timeout_s: float,
     jar: Path = SPICE_JAR,
 ) -> JavaScores:
-    """SPICE 1.0 (Anderson et al., 2016) of tokenized captions, within `timeout_s` seconds."""
-    return _or_why_not("SPICE", lambda: _spice(candidates, references, subsets, timeout_s, jar))
+    """SPICE 1.0 (Anderson et al., 2016) of tokenized captions."""
+    known = {} if cache is None else cache
+    return _or_why_not("SPICE", lambda: _spice(candidates, references, subsets, limits, known, jar))
+
+
+def pair_key(metric: str, candidate: str, references: Sequence[str]) -> str:
+    """The key of a caption and its references in a `Cache`."""
+    return f"{metric} {hashlib.sha256(json.dumps([candidate, *references]).encode()).hexdigest()}"
 
 
 def _or_why_not(name: str, score: Callable[[], JavaScores]) -> JavaScores:
@@ -172,16 +192,26 @@ class _Conversation:
 
 
 def _meteor(
-    candidates: Sequence[str], references: Sequence[Sequence[str]], subsets: Subsets, timeout_s: float, jar: Path
+    candidates: Sequence[str],
+    references: Sequence[Sequence[str]],
+    subsets: Subsets,
+    limits: Limits,
+    cache: Cache,
+    jar: Path,
 ) -> JavaScores:
-    command = [_java(jar), _ENGLISH, "-Xmx2G", "-jar", jar.name, "-", "-", "-stdio", "-l", "en", "-norm"]
-    lines = [
-        " ||| ".join(["SCORE", *of_image, candidate.replace("|||", "").replace("  ", " ")])
-        for candidate, of_image in zip(candidates, references, strict=True)
-    ]
-    groups = [list(range(len(lines))), *(list(rows) for rows in subsets.values())]
-    with _Conversation(command, jar.parent, timeout_s) as conversation:
-        statistics = conversation.ask(lines, len(lines))
+    memory = f"-Xmx{limits.memory_gb}G"
+    command = [_java(jar), _ENGLISH, memory, "-jar", jar.name, "-", "-", "-stdio", "-l", "en", "-norm"]
+    pairs = list(zip(candidates, references, strict=True))
+    keys = [pair_key("METEOR", candidate, of_image) for candidate, of_image in pairs]
+    asked = {
+        key: " ||| ".join(["SCORE", *of_image, candidate.replace("|||", "").replace("  ", " ")])
+        for key, (candidate, of_image) in zip(keys, pairs, strict=True)
+        if key not in cache
+    }
+    groups = [list(range(len(pairs))), *(list(rows) for rows in subsets.values())]
+    with _Conversation(command, jar.parent, limits.timeout_s) as conversation:
+        found = dict(zip(asked, conversation.ask(list(asked.values()), len(asked)), strict=True))
+        statistics = [found[key] if key in found else cache[key] for key in keys]
         answers = conversation.ask(
             [" ||| ".join(["EVAL", *(statistics[row] for row in rows)]) for rows in groups],
             sum(len(rows) + 1 for rows in groups),  # a score each, then that of all
@@ -190,38 +220,56 @@ def _meteor(
         numbers = [float(answer) for answer in answers]
     except ValueError as error:
         raise JavaError(f"METEOR answered what is no score ({error})") from None
+    cache.update(found)
     ends: list[int] = []
     for rows in groups:
         ends.append((ends[-1] if ends else -1) + len(rows) + 1)
     overall, *others = [numbers[end] for end in ends]
-    return JavaScores(overall, numbers[: len(lines)], dict(zip(subsets, others, strict=True)))
+    return JavaScores(overall, numbers[: len(pairs)], dict(zip(subsets, others, strict=True)))
 
 
 def _spice(
-    candidates: Sequence[str], references: Sequence[Sequence[str]], subsets: Subsets, timeout_s: float, jar: Path
+    candidates: Sequence[str],
+    references: Sequence[Sequence[str]],
+    subsets: Subsets,
+    limits: Limits,
+    cache: Cache,
+    jar: Path,
 ) -> JavaScores:
+    pairs = list(zip(candidates, references, strict=True))
+    keys = [pair_key("SPICE", candidate, of_image) for candidate, of_image in pairs]
+    asked = {key: pair for key, pair in zip(keys, pairs, strict=True) if key not in cache}
+    if asked:
+        cache.update(zip(asked, _ask_spice(list(asked.values()), limits, jar), strict=True))
+    each = [cache[key] for key in keys]
+    means = {name: sum(each[row] for row in rows) / len(rows) for name, rows in subsets.items()}
+    return JavaScores(sum(each) / len(each), each, means)
+
+
+def _ask_spice(pairs: Sequence[tuple[str, Sequence[str]]], limits: Limits, jar: Path) -> list[float]:
+    """The score of each caption with its references."""
     java = _java(jar)
     missing = [name for name in CORENLP_JARS if not (jar.parent / "lib" / name).is_file()]
     if missing:
         raise JavaError(f"{' and '.join(missing)} missing from {jar.parent / 'lib'}; get them with: {GET_CORENLP}")
-    pairs = [
-        {"image_id": row, "test": candidate, "refs": list(of_image)}
-        for row, (candidate, of_image) in enumerate(zip(candidates, references, strict=True))
+    records = [
+        {"image_id": row, "test": candidate, "refs": list(of_image)} for row, (candidate, of_image) in enumerate(pairs)
     ]
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as errors:
         given, found = Path(folder) / "captions.json", Path(folder) / "scores.json"
-        given.write_text(json.dumps(pairs), encoding="utf-8")
-        # Without SPICE's -cache: it is for several runs over the same references, and this is one.
-        command = [java, *_OPEN, _ENGLISH, "-Xmx8G", "-jar", jar.name, str(given), "-out", str(found), "-silent"]
+        given.write_text(json.dumps(records), encoding="utf-8")
+        # Without SPICE's -cache, which opens a database that a killed JVM leaves locked.
+        command = [java, *_OPEN, _ENGLISH, f"-Xmx{limits.memory_gb}G", "-jar", jar.name, str(given)]
+        command += ["-out", str(found), "-silent"]
         try:
-            done = subprocess.run(command, cwd=jar.parent, stdout=errors, stderr=errors, timeout=timeout_s, check=False)
+            done = subprocess.run(
+                command, cwd=jar.parent, stdout=errors, stderr=errors, timeout=limits.timeout_s, check=False
+            )
         except subprocess.TimeoutExpired:
-            raise _too_late(timeout_s) from None
+            raise _too_late(limits.timeout_s) from None
         if done.returncode or not found.is_file():
             raise _died(done.returncode, errors)
-        each = _read_spice(found, len(pairs))
-    means = {name: sum(each[row] for row in rows) / len(rows) for name, rows in subsets.items()}
-    return JavaScores(sum(each) / len(each), each, means)
+        return _read_spice(found, len(pairs))
 
 
 def _read_spice(path: Path, count: int) -> list[float]:

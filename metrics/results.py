@@ -31,15 +31,27 @@ def read_run(run: Path) -> dict[str, Any]:
 
 def read_object(path: Path) -> dict[str, Any]:
     """A JSON object from a file. ValueError, naming it, for what is none."""
+    found = _read(path)
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} holds no JSON object: remove it, or make it anew")
+    return found
+
+
+def read_list(path: Path) -> list[Any]:
+    """A JSON list from a file. ValueError, naming it, for what is none."""
+    found = _read(path)
+    if not isinstance(found, list):
+        raise ValueError(f"{path} holds no JSON list: remove it, or make it anew")
+    return found
+
+
+def _read(path: Path) -> Any:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:
         raise ValueError(f"{path} is not JSON ({error}): remove it, or make it anew") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{path} holds no JSON object: remove it, or make it anew")
-    return found
 
 
 def to_lines(values: Iterable[Any]) -> str:

@@ -16,10 +16,11 @@ import numpy as np
 from data.samples import Sample, Split
 from metrics.cider import CiderReferences, DocumentFrequency
 from metrics.rouge import longest_common_subsequence
-from metrics.style_classifier import StyleClassifier
+from metrics.style_classifier import Features, StyleClassifier
 
 EVALUATOR_FILE = "style_evaluator.npz"  # in a run's folder
-HALF, FEATURES = 1, "characters"
+HALF = 1
+FEATURES: Features = "characters"
 _TOP = 5
 _BINS = 10  # of confidence, for the calibration error
 
@@ -36,7 +37,8 @@ def accuracies(evaluator: StyleClassifier, texts: Sequence[str], asked: Sequence
 
     Returns:
         `accuracy`: top-1, of all captions alike; `top5`; `macro_accuracy`: the mean over styles of top-1; `per_style`:
-        style -> top-1; `confusion`: `styles` and `counts`, rows the asked style, columns the style that was named.
+        style -> top-1; `confusion`: `styles` and `counts`, rows the asked style, columns the style that was named;
+        `named`: the style named for each caption.
     """
     scores = evaluator.log_probabilities(texts)
     rows = np.array([evaluator.row(style) for style in asked])
@@ -52,6 +54,7 @@ def accuracies(evaluator: StyleClassifier, texts: Sequence[str], asked: Sequence
         "macro_accuracy": sum(per_style.values()) / len(per_style),
         "per_style": per_style,
         "confusion": {"styles": list(evaluator.styles), "counts": counts.tolist()},
+        "named": [evaluator.styles[row] for row in named],
     }
 
 

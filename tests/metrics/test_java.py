@@ -66,18 +66,52 @@ def fake_java(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 def test_meteor_in_one_conversation(fake_java, jar: Path) -> None:
     fake_java(METEOR)
-    scores = java.meteor(CANDIDATES, REFERENCES, SUBSETS, timeout_s=20, jar=jar)
+    scores = java.meteor(CANDIDATES, REFERENCES, SUBSETS, java.Limits(20), jar=jar)
     assert (scores.overall, scores.each) == (1.2, [0.4, 0.6, 0.2])
     assert scores.subsets == {"Sweet": pytest.approx(0.6), "Cynical": 0.6}
 
 
 def test_spice_reads_scores_by_id_and_counts_nan_as_zero(fake_java, jar: Path) -> None:
     fake_java(SPICE)
-    scores = java.spice(CANDIDATES, REFERENCES, SUBSETS, timeout_s=20, jar=jar)
+    scores = java.spice(CANDIDATES, REFERENCES, SUBSETS, java.Limits(20), jar=jar)
     assert scores.each == [0.4, 0.6, 0.0]
     assert scores.overall == pytest.approx(1 / 3)
     assert scores.subsets == {"Sweet": pytest.approx(0.2), "Cynical": 0.6}
     assert scores.why_not is None
+
+
+def test_java_is_told_how_much_memory_it_may_take(fake_java, jar: Path) -> None:
+    for metric, program in ((java.meteor, METEOR), (java.spice, SPICE)):
+        fake_java(f"assert '-Xmx3G' in sys.argv, sys.argv\n{program}")
+        assert metric(CANDIDATES, REFERENCES, SUBSETS, java.Limits(20, memory_gb=3), jar=jar).why_not is None
+
+
+@pytest.mark.parametrize(("metric", "program"), [(java.meteor, METEOR), (java.spice, SPICE)])
+def test_pairs_that_are_known_are_not_asked_again(fake_java, jar: Path, tmp_path: Path, metric, program: str) -> None:
+    """The stand-in notes what it is asked; what is asked twice in one list is asked once."""
+    asked = tmp_path / "asked"
+    note = f"note = open({str(asked)!r}, 'a')\n"
+    line = "        print(len(parts[-1]" if metric is java.meteor else "scores = ["
+    counted = "note.write(line)" if metric is java.meteor else "note.write(open(given).read())"
+    indent = line[: len(line) - len(line.lstrip())]
+    fake_java(note + program.replace(line, f"{indent}{counted}\n{line}"))
+    cache: java.Cache = {}
+    once = metric(CANDIDATES, REFERENCES, SUBSETS, java.Limits(20), cache, jar=jar)
+    assert len(cache) == 3
+    size = asked.stat().st_size
+    assert metric(CANDIDATES, REFERENCES, SUBSETS, java.Limits(20), cache, jar=jar) == once
+    assert asked.stat().st_size == size
+    other = metric(["a new caption", *CANDIDATES], [["a"], *REFERENCES], {}, java.Limits(20), cache, jar=jar)
+    assert other.each[1:] == once.each
+    assert "cats" not in asked.read_text()[size:]
+
+
+def test_a_jvm_that_fails_leaves_the_cache_alone(fake_java, jar: Path) -> None:
+    cache: java.Cache = {}
+    fake_java("sys.exit(1)")
+    for metric in (java.meteor, java.spice):
+        assert metric(CANDIDATES, REFERENCES, SUBSETS, java.Limits(20), cache, jar=jar).why_not
+    assert cache == {}
 
 
 @pytest.mark.parametrize("metric", [java.meteor, java.spice])
@@ -99,7 +133,8 @@ def test_a_jvm_that_fails_costs_only_its_own_score(
 ) -> None:
     fake_java(program)
     start = time.monotonic()
-    scores = metric(CANDIDATES * 2000, REFERENCES * 2000, SUBSETS, timeout_s=limit, jar=jar)
+    many = [f"{candidate} {row}" for row in range(2000) for candidate in CANDIDATES]
+    scores = metric(many, REFERENCES * 2000, SUBSETS, java.Limits(limit), jar=jar)
     assert time.monotonic() - start < 15
     assert (scores.overall, scores.each, scores.subsets) == (None, None, {})
     assert scores.why_not
@@ -110,24 +145,24 @@ def test_a_jvm_that_fails_costs_only_its_own_score(
 
 def test_what_is_no_score_is_said(fake_java, jar: Path) -> None:
     fake_java(METEOR.replace("print(word / 10)", "print('much')"))
-    assert "no score" in (java.meteor(CANDIDATES, REFERENCES, {}, timeout_s=20, jar=jar).why_not or "")
+    assert "no score" in (java.meteor(CANDIDATES, REFERENCES, {}, java.Limits(20), jar=jar).why_not or "")
     fake_java(SPICE.replace("scores[::-1]", "scores[1:]"))
-    assert "cannot be read" in (java.spice(CANDIDATES, REFERENCES, {}, timeout_s=20, jar=jar).why_not or "")
+    assert "cannot be read" in (java.spice(CANDIDATES, REFERENCES, {}, java.Limits(20), jar=jar).why_not or "")
 
 
 def test_without_java_and_without_jars(jar: Path, fake_java, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_java(SPICE)
     (jar.parent / "lib" / java.CORENLP_JARS[1]).unlink()
-    why_not = java.spice(CANDIDATES, REFERENCES, {}, timeout_s=20, jar=jar).why_not or ""
+    why_not = java.spice(CANDIDATES, REFERENCES, {}, java.Limits(20), jar=jar).why_not or ""
     assert "stanford-corenlp-3.6.0-models.jar missing" in why_not
     assert "stanford-corenlp-3.6.0.jar" not in why_not
     assert java.GET_CORENLP in why_not
     assert "reinstall" in (
-        java.meteor(CANDIDATES, REFERENCES, {}, timeout_s=20, jar=jar.parent / "no.jar").why_not or ""
+        java.meteor(CANDIDATES, REFERENCES, {}, java.Limits(20), jar=jar.parent / "no.jar").why_not or ""
     )
     monkeypatch.setenv("PATH", "/nowhere")
     for metric in (java.meteor, java.spice):
-        assert "install a JVM" in (metric(CANDIDATES, REFERENCES, {}, timeout_s=20, jar=jar).why_not or "")
+        assert "install a JVM" in (metric(CANDIDATES, REFERENCES, {}, java.Limits(20), jar=jar).why_not or "")
 
 
 def test_scores_without_java_keep_their_other_metrics(monkeypatch: pytest.MonkeyPatch) -> None:

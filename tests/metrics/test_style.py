@@ -22,7 +22,6 @@ from metrics.style import (
 )
 from metrics.style_classifier import StyleClassifier
 from metrics.style_report import style_report, summary
-from models.captioner import Caption
 from tests.rewards.test_rewards import split_of
 
 words = st.lists(st.sampled_from("a the dog cat runs sits".split()), max_size=6).map(" ".join)
@@ -163,8 +162,9 @@ def test_a_report_has_all_parts_and_keeps_its_evaluator(tmp_path: Path):
         {f"i{i}": {"Sweet": [f"my lovely dog {i}"], "Cynical": [f"another boring dog {i}"]} for i in range(30)}
     )
     samples = split.requests()[:6]
-    right = [Caption(sample.references[0], True) for sample in samples]
-    report = style_report(samples, right, split, tmp_path)
+    right = [sample.references[0] for sample in samples]
+    report, named = style_report(samples, right, [True] * 6, split, tmp_path)
+    assert named == [sample.style for sample in samples]
     assert report["style"]["accuracy"] == 1.0
     assert report["style"]["evaluator"]["accuracy"] == 1.0
     assert report["style"]["evaluator"]["captions"] == 6
@@ -175,16 +175,17 @@ def test_a_report_has_all_parts_and_keeps_its_evaluator(tmp_path: Path):
     assert report["ended"] == 1.0
     assert (tmp_path / "style_evaluator.npz").exists()
     assert "style accuracy 100.0 (human captions 100.0)" in summary(report)
-    swapped = [Caption(samples[row ^ 1].references[0], False) for row in range(6)]
-    wrong = style_report(samples, swapped, split, tmp_path)
+    wrong, _ = style_report(samples, [right[row ^ 1] for row in range(6)], [False] * 6, split, tmp_path)
     assert wrong["style"]["accuracy"] == 0.0
     assert wrong["ended"] == 0.0
 
 
 def test_without_training_captions_there_is_no_judge_of_style(tmp_path: Path):
     split = split_of({"i": {"Sweet": ["a dog"]}})
-    report = style_report(split.requests(), [Caption("a dog", True)], None, tmp_path)
+    report, named = style_report(split.requests(), ["a dog"], None, None, tmp_path)
     assert report["style"] is None
+    assert report["ended"] is None
+    assert named == [None]
     assert report["fluency"] is None
     assert summary(report).startswith("distinct-2")
     assert style_evaluator(tmp_path, split) is None  # one style cannot be told from another
