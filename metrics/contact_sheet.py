@@ -78,20 +78,26 @@ def html_sheet(cards: Sequence[Card], title: str) -> str:
     return _PAGE.substitute(title=html.escape(title), cards=body)
 
 
-def _html_card(card: Card, number: int) -> str:
-    picture = load_image(card.image, draft_size=_THUMBNAIL)
+def embedded_picture(path: str) -> tuple[str, int, int]:
+    """A picture scaled down as a data URI, its width and height. ValueError, naming the file, if it cannot be read."""
+    picture = load_image(path, draft_size=_THUMBNAIL)
     picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=80)
     data = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return f"data:image/jpeg;base64,{data}", picture.width, picture.height
+
+
+def _html_card(card: Card, number: int) -> str:
+    source, width, height = embedded_picture(card.image)
     rows = []
     for caption in card.captions:
         rows.append(f"<dt>{html.escape(caption.style)}</dt><dd>{html.escape(caption.text)}</dd>")
         if caption.reference is not None:
             rows.append(f'<dd class="reference">{html.escape(caption.reference)}</dd>')
-    size = f'width="{picture.width}" height="{picture.height}"'
+    size = f'width="{width}" height="{height}"'
     return (
-        f'<figure><img alt="picture {number}" {size} src="data:image/jpeg;base64,{data}">\n'
+        f'<figure><img alt="picture {number}" {size} src="{source}">\n'
         f"<figcaption><dl>{''.join(rows)}</dl></figcaption></figure>"
     )
 

@@ -1,0 +1,80 @@
+"""Plots for a page: SVG that takes its text colour and font from the page, light or dark."""
+
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+COLOURS = ("#3b76d6", "#d9662b", "#2a9d6f", "#a34bb8", "#b8912a", "#c9406b", "#5b8a9a", "#7a6a5a")
+"""Of the runs, in order; each is readable on white and on black."""
+_INK = "#010203"  # stands for the page's text colour
+_SIZE = (4.2, 2.4)  # inches; the page scales it
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": "stylecap",  # the same plot is the same file
+    "font.size": 9,
+    **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), _INK),
+}
+
+
+def curves(series: Mapping[str, tuple[Sequence[float], Sequence[float]]], colours: Mapping[str, str]) -> str:
+    """Lines over optimizer steps: name -> (steps, values), in the colour of the name."""
+
+    def draw(axes: Axes) -> None:
+        for name, (steps, values) in series.items():
+            marker = "o" if len(steps) < 12 else ""
+            axes.plot(steps, values, color=colours[name], linewidth=1.4, marker=marker, markersize=3)
+
+    return _svg(draw)
+
+
+def points(values: Sequence[tuple[float, float]], colours: Sequence[str]) -> str:
+    """A point for each (x, y)."""
+
+    def draw(axes: Axes) -> None:
+        axes.scatter([x for x, _ in values], [y for _, y in values], c=list(colours), s=22)
+        if min(x for x, _ in values) > 0 and max(x for x, _ in values) > 20 * min(x for x, _ in values):
+            axes.set_xscale("log")
+
+    return _svg(draw)
+
+
+def heat_map(counts: Sequence[Sequence[float]]) -> str:
+    """A matrix of shares by row, 0 to 1: darker is more."""
+
+    def draw(axes: Axes) -> None:
+        axes.imshow(counts, cmap="Oranges", vmin=0, vmax=1, interpolation="nearest", aspect="equal")
+        axes.set_xlabel("named style")
+        axes.set_ylabel("asked style")
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.grid(visible=False)
+
+    return _svg(draw, size=(4.2, 4.2))
+
+
+def _svg(draw: Callable[[Axes], None], size: tuple[float, float] = _SIZE) -> str:
+    with mpl.rc_context(_STYLE):
+        # A figure of its own, not pyplot's: no state is shared, and no display is looked for.
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.subplots()
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(color=_INK, alpha=0.12, linewidth=0.6)
+        draw(axes)
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    return _for_a_page(buffer.getvalue())
+
+
+def _for_a_page(svg: str) -> str:
+    """Without the file's head, its size, its font and names that another plot on the page has as well."""
+    svg = svg[svg.index("<svg") :].replace(_INK, "currentColor")
+    head, body = svg.split(">", 1)
+    head = re.sub(r' (?:width|height)="[^"]*"', "", head)
+    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
+    body = re.sub(r' id="[A-Za-z0-9.]+_[0-9]+"', "", body)
+    return f"{head}>" + re.sub(r"font: ([\d.]+px)[^;\"]*", r"font-size: \1", body)
