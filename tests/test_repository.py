@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 
 from tests.conftest import ROOT
 
-PACKAGES = {"data", "metrics", "models", "preprocessors", "rewards", "tests", "trainers"}
+PACKAGES = {"data", "metrics", "models", "preprocessors", "rewards", "sweeps", "tests", "trainers"}
 FOLDERS = PACKAGES | {".ci", "benchmarks", "conf", "docs", "scripts", "work_dir"}
 FILES = {
     *{".gitignore", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md"},
