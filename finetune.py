@@ -14,10 +14,12 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from conf.command_line import DEFAULT_CONF, PROGRAM, make_parser
-from config import FLAGS, Config, load_config, schema, schema_text
+from config import FLAGS, RUNS, Config, load_config, schema, schema_text
 
 LOGGER = logging.getLogger("stylecap")
 _TORCHRUN = (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
@@ -66,6 +68,8 @@ def evaluate(config: Config, args: argparse.Namespace) -> int:
     with _results_only():
         from metrics.evaluation import run_evaluation
 
+        if args.bootstrap is not None:
+            config = replace(config, eval=replace(config.eval, bootstrap=args.bootstrap))
         checkpoint, split = getattr(args, "checkpoint", None), args.split or config.eval.split
         scores = run_evaluation(config, checkpoint, split, args.control)
     _write(json.dumps(scores))
@@ -123,8 +127,31 @@ def doctor(config: Config, args: argparse.Namespace) -> int:
 @command("conf")
 def conf(config: Config, args: argparse.Namespace) -> int:
     """Print the configuration that the file and the overrides amount to."""
-    _write(json.dumps(config.to_dict(), indent=2))
+    if args.jq:
+        from metrics.json_query import query
+        from metrics.results import to_lines
+
+        _write(to_lines(query(args.jq, config.to_dict())))
+    else:
+        _write(json.dumps(config.to_dict(), indent=2))
     return 0
+
+
+@command("sweep")
+def sweep(config: Config, args: argparse.Namespace) -> int:
+    """Train and evaluate many runs over the configuration; what is done is not done again, what was broken off goes on.
+
+    The runs, results.jsonl, leaderboard.csv and best.json are in work_dir/sweeps/NAME. A run that fails is recorded and
+    stops no other. The last line of stdout is a summary as JSON; the exit code is 1 when every run failed.
+    """
+    with _results_only():
+        from sweeps.runner import run_sweep
+        from sweeps.search import read_sweep
+
+        devices = ["cpu"] if args.gpus == "cpu" else args.gpus.split(",")
+        summary = run_sweep(read_sweep(args.sweep), config, devices, runs=Path(RUNS), environment=os.environ)
+    _write(json.dumps(summary))
+    return 0 if summary["best"] else 1
 
 
 def print_schema(args: argparse.Namespace) -> int:
@@ -156,6 +183,95 @@ def results(args: argparse.Namespace) -> int:
     found = query(args.jq, read_results(args.folder))
     if found:
         _write(to_csv(found) if args.csv else to_lines(found))
+    return 0
+
+
+@command("compare", conf=False)
+def compare(args: argparse.Namespace) -> int:
+    """Compare two evaluated runs: each metric with its 95% interval, and that of the difference, second minus first.
+
+    The intervals are a paired bootstrap over images. Both runs must have been evaluated on the same split.
+    """
+    from metrics.comparison import compare_runs, to_json, to_text
+
+    found = compare_runs(args.first, args.second, args.bootstrap)
+    _write(json.dumps(to_json(found)) if args.json else to_text(found, args.first, args.second))
+    return 0
+
+
+@command("score", conf=False)
+def score(args: argparse.Namespace) -> int:
+    """Score any system's captions, in COCO's results form, and write the scores to stdout as one line of JSON.
+
+    References are Personality-Captions, COCO or Karpathy JSON. With --train, what depends on training captions is
+    there too: style, fluency, copies. With --output, `compare` and `report` take the folder as a run.
+    """
+    with _results_only():
+        from metrics.scoring import run_scoring
+
+        scores = run_scoring(
+            args.references,
+            args.predictions,
+            split=args.split,
+            train=args.train,
+            image_dir=args.image_dir,
+            output=args.output,
+            java=not args.no_java,
+            java_timeout_s=args.java_timeout,
+            bootstrap=args.bootstrap,
+        )
+    _write(json.dumps(scores))
+    return 0
+
+
+@command("report", conf=False)
+def report(args: argparse.Namespace) -> int:
+    """Write one HTML page about evaluated runs, which needs nothing beside itself; print its path."""
+    with _results_only():
+        from metrics.report.page import write_report
+
+        path = write_report(args.runs, args.output, captions=args.captions, replicates=args.bootstrap)
+    _write(str(path))
+    return 0
+
+
+@command("export", conf=False)
+def export(args: argparse.Namespace) -> int:
+    """Copy the best model of a run with a model card into a folder or a .tar.gz of its own; print its path.
+
+    It holds what inference needs, in the form that ModelScope and transformers read, the run's configuration and
+    scores, and a checksum of every file. Nothing is overwritten, and nothing of the run is removed.
+    """
+    with _results_only():
+        from models.sharing import export_run
+
+        path = export_run(args.run, args.out, data_license=args.data_license)
+    _write(str(path))
+    return 0
+
+
+@command("import", conf=False)
+def import_(args: argparse.Namespace) -> int:
+    """Unpack an exported .tar.gz into a new folder, checked file by file; print its path."""
+    with _results_only():
+        from models.sharing import import_archive
+
+        path = import_archive(args.archive, args.out)
+    _write(str(path))
+    return 0
+
+
+@command("push", conf=False)
+def push(args: argparse.Namespace) -> int:
+    """Send an exported folder to a hub, with the token that its client knows; write what was sent as JSON.
+
+    --dry-run says what would be sent, and sends nothing.
+    """
+    with _results_only():
+        from models.hubs import push as send
+
+        sent = send(args.folder, args.to, private=not args.public, dry_run=args.dry_run)
+    _write(json.dumps(sent))
     return 0
 
 

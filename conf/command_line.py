@@ -49,7 +49,7 @@ def make_parser(commands: Mapping[str, Callable[..., int]], without_conf: Collec
     shared, verbose = _shared("sets_after"), Parser(add_help=False, argument_default=argparse.SUPPRESS)
     _add_verbose(verbose)
     for name, run in commands.items():
-        text = run.__doc__ or ""
+        text = (run.__doc__ or "").replace("%", "%%")
         parents = [verbose if name in without_conf else shared]
         sub = choices.add_parser(name, help=text.splitlines()[0], description=text, parents=parents, allow_abbrev=False)
         _ARGUMENTS.get(name, lambda sub: None)(sub)
@@ -91,6 +91,18 @@ def count(text: str) -> int:
     return int(text)
 
 
+def natural(text: str) -> int:
+    """A whole number, 0 or more."""
+    return 0 if text == "0" else count(text)
+
+
+def gpus(text: str) -> str:
+    """`cpu`, or numbers with commas between."""
+    if text != "cpu" and not all(part.isdecimal() for part in text.split(",")):
+        raise argparse.ArgumentTypeError(f"{text} is neither cpu nor a list such as 0,2,3")
+    return text
+
+
 # --- arguments of the commands ---------------------------------------------------------------------------------------
 
 
@@ -103,6 +115,7 @@ def _train(sub: argparse.ArgumentParser) -> None:
 def _eval(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--split", choices=SPLITS, help="split to score [eval.split]")
     sub.add_argument("--control", metavar="NAME", help="blank-image, wrong-style or constant, to hold scores against")
+    sub.add_argument("--bootstrap", type=natural, metavar="N", help="draws behind the intervals [eval.bootstrap]")
 
 
 @arguments("inference")
@@ -125,6 +138,13 @@ def _doctor(sub: argparse.ArgumentParser) -> None:
 def _conf(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--schema", action="store_true", help="print every key with its type, default and meaning")
     sub.add_argument("--json", action="store_true", help="the schema as JSON")
+    sub.add_argument("--jq", metavar="PROGRAM", help="print what a jq program makes of the configuration")
+
+
+@arguments("sweep")
+def _sweep(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--sweep", required=True, metavar="FILE", help="JSON or CSV: what varies; see conf/sweeps")
+    sub.add_argument("--gpus", type=gpus, default="cpu", metavar="LIST", help="0,2,3: a run on each at a time; or cpu")
 
 
 @arguments("results")
@@ -132,3 +152,55 @@ def _results(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("folder", nargs="?", default=RUNS, metavar="DIR", help=f"folder that holds the runs; {RUNS}")
     sub.add_argument("--jq", default=".[]", metavar="PROGRAM", help="jq program over the list of runs; default: .[]")
     sub.add_argument("--csv", action="store_true", help="a table, with a row for each object")
+
+
+@arguments("compare")
+def _compare(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("first", metavar="RUN_A", help="folder of an evaluated run")
+    sub.add_argument("second", metavar="RUN_B", help="likewise")
+    sub.add_argument("--bootstrap", type=count, default=1000, metavar="N", help="draws of images; 1000")
+    sub.add_argument("--json", action="store_true", help="the comparison as JSON")
+
+
+@arguments("score")
+def _score(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--references", required=True, metavar="FILE", help="Personality-Captions, COCO or Karpathy JSON")
+    sub.add_argument("--predictions", required=True, metavar="FILE", help='[{"image_id", "caption", "style"?}, ...]')
+    sub.add_argument("--split", default="test", choices=SPLITS, help="split of a Karpathy file; test")
+    sub.add_argument("--train", metavar="FILE", help="training captions, for what is measured by them")
+    sub.add_argument("--image_dir", default=".", metavar="DIR", help="folder of the images, for reports")
+    sub.add_argument("--output", metavar="DIR", help="folder for metrics.json and predictions.json")
+    sub.add_argument("--no-java", action="store_true", help="neither METEOR nor SPICE")
+    sub.add_argument("--java-timeout", type=count, default=600, metavar="S", help="seconds that Java may take; 600")
+    sub.add_argument("--bootstrap", type=natural, default=1000, metavar="N", help="draws behind the intervals; 1000")
+
+
+@arguments("report")
+def _report(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("runs", nargs="+", metavar="RUN", help="folders of evaluated runs; the first is compared with")
+    sub.add_argument("--output", metavar="FILE", help="the page; default: report.html in the first run's folder")
+    sub.add_argument(
+        "--captions", type=count, default=6, metavar="N", help="best, worst and random images shown; 6 each"
+    )
+    sub.add_argument("--bootstrap", type=count, default=1000, metavar="N", help="draws behind the intervals; 1000")
+
+
+@arguments("export")
+def _export(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("run", metavar="RUN", help="folder of a run")
+    sub.add_argument("--out", required=True, metavar="DIR|FILE.tar.gz", help="what does not exist yet")
+    sub.add_argument("--data-license", metavar="TEXT", help="licence of the training data, for the card")
+
+
+@arguments("import")
+def _import(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("archive", metavar="FILE.tar.gz", help="what export wrote")
+    sub.add_argument("--out", required=True, metavar="DIR", help="a folder that does not exist yet")
+
+
+@arguments("push")
+def _push(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("folder", metavar="DIR", help="what export wrote")
+    sub.add_argument("--to", required=True, metavar="HUB:OWNER/NAME", help="hf: (Hugging Face) or ms: (ModelScope)")
+    sub.add_argument("--public", action="store_true", help="make a new repository public; private without it")
+    sub.add_argument("--dry-run", action="store_true", help="only say what would be sent")
