@@ -1,11 +1,12 @@
 # make demo     installs, trains the small default model, evaluates it, captions sample pictures
 # make test     installs, then lint, types and tests
-# make install  makes .venv with the tested versions (EXTRAS=pyjq adds pyjq, PYTHON=python3.12 picks the interpreter)
+# make install  makes .venv with the tested versions (EXTRAS="pyjq ray" adds these, PYTHON=python3.12 picks the interpreter)
 
 PYTHON ?= python3
 EXTRAS ?=
 PYTEST_ARGS ?=
 PYJQ := pyjq==2.6.0
+RAY := ray[tune]==2.60.0
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq
@@ -33,6 +34,11 @@ install: .venv/.installed $(EXTRAS:%=.venv/.installed-%)
 	  echo "pyjq did not build. It needs Python 3.11 or 3.12 with its headers, a C compiler, make, autoconf, automake" >&2; \
 	  echo "and libtool. Nothing else needs pyjq: make install without EXTRAS=pyjq uses the package jq." >&2; \
 	  exit 1; }
+	@touch $@
+
+.venv/.installed-ray: .venv/.installed
+	@echo "installing $(RAY)"
+	@$(PIP) "$(RAY)"
 	@touch $@
 
 demo: install

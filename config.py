@@ -132,6 +132,9 @@ class TrainConfig:
     freeze_resnet: bool = opt(False, "do not train the image tower", flag="freeze_resnet")
     freeze_embeddings: bool = opt(False, "do not train the token embeddings")
     gradient_checkpointing: bool = opt(False, "recompute activations in the backward pass: less memory, more time")
+    sharding: Literal["none", "fsdp"] = opt(
+        "none", "divide parameters and optimizer state over the ranks of torchrun, for models that do not fit on one"
+    )
     checkpoint_every: Literal["epoch"] | int = opt(
         "epoch", "save and validate after every epoch, or after every that many optimizer steps", low=1
     )
@@ -213,6 +216,10 @@ class EvalConfig:
     spice: bool = opt(True, "score SPICE where Java and the CoreNLP jars are installed")
     java_timeout_s: int = opt(600, "seconds before a Java scorer is given up", low=1)
     java_memory_gb: int = opt(8, "most memory of a Java scorer, in GB", low=1)
+    sensitivity_images: int = opt(
+        50, "images captioned in several styles to see what the style changes, where the split has none such", low=0
+    )
+    sensitivity_styles: int = opt(10, "styles in which each of them is captioned", low=2)
     bootstrap: int = opt(1000, "draws of images behind the intervals of the scores; 0 = no intervals", low=0)
 
 

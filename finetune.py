@@ -148,8 +148,14 @@ def sweep(config: Config, args: argparse.Namespace) -> int:
         from sweeps.runner import run_sweep
         from sweeps.search import read_sweep
 
-        devices = ["cpu"] if args.gpus == "cpu" else args.gpus.split(",")
-        summary = run_sweep(read_sweep(args.sweep), config, devices, runs=Path(RUNS), environment=os.environ)
+        what, where = read_sweep(args.sweep), {"runs": Path(RUNS), "environment": os.environ}
+        if args.ray:
+            from sweeps.on_ray import run_on_ray
+
+            gpus = 0 if args.gpus == "cpu" else 1
+            summary = run_on_ray(what, config, address=args.ray, gpus_each=gpus, **where)
+        else:
+            summary = run_sweep(what, config, ["cpu"] if args.gpus == "cpu" else args.gpus.split(","), **where)
     _write(json.dumps(summary))
     return 0 if summary["best"] else 1
 

@@ -145,6 +145,9 @@ def _conf(sub: argparse.ArgumentParser) -> None:
 def _sweep(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--sweep", required=True, metavar="FILE", help="JSON or CSV: what varies; see conf/sweeps")
     sub.add_argument("--gpus", type=gpus, default="cpu", metavar="LIST", help="0,2,3: a run on each at a time; or cpu")
+    sub.add_argument(
+        "--ray", metavar="ADDRESS", help="on a Ray cluster (or local); a GPU for each run unless --gpus cpu"
+    )
 
 
 @arguments("results")

@@ -75,7 +75,7 @@ def run_evaluation(
     data = open_split(config, name)
     samples = data.requests()
     source = None if chosen == "constant" else find_checkpoint(config.work_dir, checkpoint)
-    written = _captions(config, data, samples, source, chosen)
+    written, in_many_styles = _captions(config, data, samples, source, chosen)
     train = read_annotations(config, "train") if "train" in config.splits() else None
     keys = ("scorer", "meteor", "spice", "java_timeout_s", "java_memory_gb", "bootstrap")
     judgement = judge(
@@ -86,6 +86,7 @@ def run_evaluation(
         frequency=_training_frequency(config, train),
         folder=Path(config.work_dir),
         title=_title(name, chosen, source),
+        in_many_styles=in_many_styles,
         **{key: getattr(config.eval, key) for key in keys},
     )
     of_all = {key: value for key, value in judgement.metrics.items() if not isinstance(value, dict)}
@@ -117,17 +118,25 @@ def _control(name: str | None) -> Control | None:
 
 def _captions(
     config: Config, data: Split, samples: Sequence[Sample], source: Path | None, control: Control | None
-) -> list["Caption"]:
+) -> tuple[list["Caption"], list[tuple[str, str]]]:
+    """A caption for each request; and where no image is asked for in two styles, (image, caption) of some that are."""
     from metrics.runs import open_captioner, read_annotations, search_settings
+    from metrics.style import in_many_styles
     from models.captioner import Caption
 
     if source is None:
         constant = constant_captions(read_annotations(config, "train"), samples, seed=config.seed)
         LOGGER.info("constant captions: %s", constant)
-        return [Caption(constant[sample.style], ended=True) for sample in samples]
+        return [Caption(constant[sample.style], ended=True) for sample in samples], []
     captioner = open_captioner(config, source, data)
     asked = in_next_style(samples, data.styles) if control == "wrong-style" else samples
-    return captioner.write(asked, blank_images=control == "blank-image", **search_settings(config))
+    settings: dict[str, Any] = {"blank_images": control == "blank-image", **search_settings(config)}
+    images, styles_each = config.eval.sensitivity_images, config.eval.sensitivity_styles
+    more = in_many_styles(samples, captioner.styles, images=images, styles_each=styles_each, seed=config.seed)
+    texts = captioner.caption(more, **settings) if more else []
+    return captioner.write(asked, **settings), [
+        (sample.image_id, text) for sample, text in zip(more, texts, strict=True)
+    ]
 
 
 def _training_frequency(config: Config, train: Split | None) -> DocumentFrequency | None:

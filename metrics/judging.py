@@ -37,6 +37,7 @@ def judge(
     folder: Path,
     title: str,
     bootstrap: int,
+    in_many_styles: Sequence[tuple[str, str]] = (),
     scorer: str,
     meteor: bool,
     spice: bool,
@@ -51,6 +52,7 @@ def judge(
         frequency: document frequencies for CIDEr-D; without it, those of the references.
         folder: keeps the style evaluator and Java's scores.
         bootstrap: draws behind the intervals; 0 leaves them out.
+        in_many_styles: as for `metrics.style_report`.
         others: as for `metrics.captioning.score_styles`.
 
     Returns:
@@ -76,7 +78,7 @@ def judge(
     )
     if len(cache) > known:
         _write_cache(folder / JAVA_FILE, cache)
-    style, named = style_report(samples, captions, ended, train, folder)
+    style, named = style_report(samples, captions, ended, train, folder, in_many_styles)
     predictions = _predictions(samples, captions, found, named, ended)
     metrics = found.to_dict(len({sample.image_id for sample in samples})) | style
     metrics["intervals"] = intervals(Contributions.of(predictions, metrics), bootstrap) if bootstrap else {}

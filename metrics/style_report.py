@@ -18,6 +18,7 @@ def style_report(
     ended: Sequence[bool] | None,
     train: Split | None,
     work_dir: Path,
+    in_many_styles: Sequence[tuple[str, str]] = (),
 ) -> tuple[dict[str, Any], list[str | None]]:
     """What is said of all captions, and the style that the evaluator names for each (None: it is not asked).
 
@@ -27,6 +28,7 @@ def style_report(
         ended: whether the model ended each; None where nobody knows.
         train: the training captions, which teach what a style is and what fluent is; None leaves these parts out.
         work_dir: keeps the style evaluator.
+        in_many_styles: (image, caption) of images captioned in several styles, where `samples` have none such.
 
     The first result holds
         `style`: as `metrics.style.accuracies`, with `evaluator` (how right it is about human captions), `sensitivity`
@@ -45,7 +47,9 @@ def style_report(
     if evaluator is not None:
         style, named = _judged(evaluator, samples, texts)
     if style is not None:
-        style["sensitivity"] = sensitivity(images, tokens)
+        style["sensitivity"] = sensitivity(images, tokens) or sensitivity(
+            [image for image, _ in in_many_styles], ptb_tokenize([text for _, text in in_many_styles])
+        )
         style["style_cider"] = style_cider(images, tokens, references)
     report = {
         "style": style,

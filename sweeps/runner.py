@@ -49,9 +49,9 @@ def run_sweep(
     folder = runs / "sweeps" / sweep.name
     found = trials(sweep)
     for trial in found:
-        _check(base, trial)
+        check_trial(base, trial)
     folder.mkdir(parents=True, exist_ok=True)
-    _keep_base(folder, base)
+    keep_base(folder, base)
     state = _State(sweep, folder)
     with Display(state.snapshot) as display:
         work = _Work(folder, base, devices, environment, run, state, display)
@@ -138,7 +138,7 @@ class _Work:
         try:
             self.state.start(trial, device)
             folder = self.folder / trial.name
-            _share_rendered_set(self.folder, folder, self.base, trial)
+            share_rendered_set(self.folder, folder, self.base, trial)
             outcome = run_trial(folder, self.folder / BASE_FILE, trial.settings, device, self.environment, self.run)
             self.state.finish(trial, outcome)
             self.display.event(outcome)
@@ -160,12 +160,13 @@ def _halve(sweep: Sweep, found: list[Trial], work: _Work, state: _State) -> None
             found = [of_level[one.name] for one in order[: survivors(len(of_level), number, levels)]]
 
 
-def _check(base: Config, trial: Trial) -> None:
+def check_trial(base: Config, trial: Trial) -> None:
+    """ValueError, naming the trial, for settings that contradict the base or each other."""
     sets = [f"{key}={json.dumps(value)}" for key, value in trial.settings.items()]
     parse_config(base.to_dict(), sets=sets, where=f"trial {trial.name}")
 
 
-def _keep_base(folder: Path, base: Config) -> None:
+def keep_base(folder: Path, base: Config) -> None:
     """Write the base down, or see that it is the one that the sweep began with."""
     path = folder / BASE_FILE
     document = base.to_dict()
@@ -180,7 +181,7 @@ def _keep_base(folder: Path, base: Config) -> None:
         write_json(path, document)
 
 
-def _share_rendered_set(sweep_folder: Path, folder: Path, base: Config, trial: Trial) -> None:
+def share_rendered_set(sweep_folder: Path, folder: Path, base: Config, trial: Trial) -> None:
     """One rendered set for all trials that would draw the same."""
     if base.data.format != "demo" or _DRAWN_BY & trial.settings.keys():
         return

@@ -1,11 +1,15 @@
 """What the training loop asks of an objective, whatever it optimises."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from models.ofa import OFAModel
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -55,3 +59,7 @@ class TrainingModule(torch.nn.Module):
 
     def forward(self, batch: dict, step: int) -> ObjectiveOutput:
         return self.objective(self.model, batch, step)
+
+    def run(self, task: Callable[[], T]) -> T:
+        """`task()`: what else is done with the model, where wrappers can see it (`trainers.sharding`)."""
+        return task()

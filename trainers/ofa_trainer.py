@@ -9,6 +9,7 @@ learning-rate hooks are not used, because what they save cannot be resumed exact
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from modelscope.trainers.builder import TRAINERS
 from modelscope.trainers.hooks.hook import Hook
 from modelscope.utils.constant import ModeKeys, TrainerStages
 from torch import nn
+from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from models.ofa import OFAModel
@@ -28,6 +30,7 @@ from trainers.objective import Objective, TrainingModule
 from trainers.optimizer import adamw
 from trainers.progress import ProgressHook
 from trainers.schedule import learning_rate
+from trainers.sharding import gathered, shard
 from trainers.validation import ValidatingTrainer
 
 AUTOCAST = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -78,6 +81,7 @@ class OFATrainer(ValidatingTrainer):
         freeze_resnet: bool = False,
         freeze_embeddings: bool = False,
         gradient_checkpointing: bool = False,
+        sharding: str = "none",
         checkpoint_every: str | int = "epoch",
         keep_checkpoints: int,
         best_metric: str,
@@ -122,6 +126,7 @@ class OFATrainer(ValidatingTrainer):
         )
         self.checkpoints = CheckpointFolder(Path(self.work_dir) / CHECKPOINTS, keep_checkpoints)
         self._prepare_model(freeze_resnet, freeze_embeddings, gradient_checkpointing)
+        self._wrap(sharding)
 
     # --- set-up ------------------------------------------------------------------------------------------------------
 
@@ -132,21 +137,25 @@ class OFATrainer(ValidatingTrainer):
 
     def _prepare_model(self, freeze_resnet: bool, freeze_embeddings: bool, gradient_checkpointing: bool) -> None:
         self.model.to(self.world.device)
-        self.model.encoder.embed_images.to(memory_format=torch.channels_last)
         if freeze_resnet:
             self.model.encoder.embed_images.requires_grad_(False)
         if freeze_embeddings:
             self.model.encoder.embed_tokens.requires_grad_(False)
         if gradient_checkpointing:
             self.model.gradient_checkpointing_enable({"use_reentrant": False})
-        module = TrainingModule(self.model, self.objective)
+
+    def _wrap(self, sharding: str) -> None:
+        """Make `training_module` of the model and its objective: what is trained, over however many ranks."""
+        self.inner = TrainingModule(self.model, self.objective)
+        self.training_module: nn.Module = self.inner
+        if self.world.size > 1 and sharding == "fsdp":
+            shard(self.inner, self.world)
+            return
+        # Shards are flat pieces: they know no other order of axes.
+        self.model.encoder.embed_images.to(memory_format=torch.channels_last)
         if self.world.size > 1:
             gpus = [self.world.device.index] if self.world.device.type == "cuda" else None
-            self.training_module: nn.Module = DistributedDataParallel(
-                module, device_ids=gpus, forward_sync_buffers=False
-            )
-        else:
-            self.training_module = module
+            self.training_module = DistributedDataParallel(self.inner, device_ids=gpus, forward_sync_buffers=False)
 
     def register_hook_from_cfg(self, hook_cfg: list) -> list:
         """Ours in place of ModelScope's defaults, which the base class adds to every configuration."""
@@ -289,7 +298,8 @@ class OFATrainer(ValidatingTrainer):
         ahead: Batch | None = None
         for batch in inputs:
             with self.autocast():
-                prepared = self.objective.prepare(self.model, to_device(batch, self.world.device))
+                on_device = to_device(batch, self.world.device)
+                prepared = gathered(self.inner, partial(self.objective.prepare, self.model, on_device))
             if ahead is not None:
                 yield ahead
             ahead = prepared
@@ -306,7 +316,7 @@ class OFATrainer(ValidatingTrainer):
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-        return norm.item()
+        return (norm.full_tensor() if isinstance(norm, DTensor) else norm).item()
 
     def autocast(self) -> contextlib.AbstractContextManager:
         if self.autocast_dtype is None:

@@ -9,13 +9,16 @@ import torch
 from trainers.checkpointing import CheckpointFolder, load_state, rng_state, set_rng_state
 from trainers.distributed import World
 from trainers.framework import PlainTrainer
+from trainers.objective import TrainingModule
 from trainers.progress import HISTORY_FILE, LOGGER, ProgressHook, append_history
+from trainers.sharding import gathered, sharded_state, whole_state
 
 
 class ValidatingTrainer(PlainTrainer):
     """A trainer that validates and saves after every epoch or so many updates; subclasses set what is declared here."""
 
     world: World
+    inner: TrainingModule
     checkpoints: CheckpointFolder
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
@@ -49,7 +52,7 @@ class ValidatingTrainer(PlainTrainer):
         for clock in clocks:
             clock.pause_clock()
         self.world.share_buffers(self.model)  # all ranks caption with the model that is saved
-        scores = self.validate() if self.validate is not None else {}
+        scores = gathered(self.inner, self.validate) if self.validate is not None else {}
         self.validated_at = self._iter
         self._metric_values = scores = self.world.broadcast(scores)
         score = scores.get(self.best_metric)
@@ -87,11 +90,15 @@ class ValidatingTrainer(PlainTrainer):
             "best_score": self.best_score,
             "validations_since_best": self.validations_since_best,
             "validated_at": self.validated_at,
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": whole_state(self.optimizer.state_dict()),
             "scaler": self.scaler.state_dict(),
             "rng": self.world.gather(rng_state()),
         }
-        return self.checkpoints.save(self._iter, self.write_model, state) if self.world.is_main else None
+
+        def write() -> Path | None:
+            return self.checkpoints.save(self._iter, self.write_model, state) if self.world.is_main else None
+
+        return gathered(self.inner, write)
 
     def load(self, checkpoint: Path) -> None:
         """Put everything but the model, which was built from the same checkpoint, back as it was."""
@@ -106,7 +113,7 @@ class ValidatingTrainer(PlainTrainer):
         self.validations_since_best = state["validations_since_best"]
         self.validated_at = state["validated_at"]
         self._stop_if_patience_ended()
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.optimizer.load_state_dict(sharded_state(state["optimizer"], self.optimizer))
         self.scaler.load_state_dict(state["scaler"])
         set_rng_state(state["rng"][self.world.rank])
         LOGGER.info("resumed from %s at step %d", checkpoint, self._iter)

@@ -15,6 +15,7 @@ from metrics.style import (
     accuracies,
     calibration_error,
     caption_distance,
+    in_many_styles,
     judgement_of_humans,
     sensitivity,
     style_cider,
@@ -198,3 +199,36 @@ def test_humans_are_judged_on_all_their_references():
     assert found["captions"] == 3
     assert found["accuracy"] == pytest.approx(2 / 3)
     assert found["macro_accuracy"] == pytest.approx(3 / 4)
+
+
+# --- one style an image ----------------------------------------------------------------------------------------------
+
+
+def test_images_in_one_style_each_are_asked_for_in_several():
+    samples = split_of({f"i{i}": {f"style {i}": ["a"]} for i in range(20)}).requests()
+    styles = [sample.style for sample in samples]
+    found = in_many_styles(samples, styles, images=5, styles_each=4, seed=1)
+    by_image: dict[str, set[str]] = {}
+    for sample in found:
+        by_image.setdefault(sample.image_id, set()).add(sample.style)
+    assert [len(names) for names in by_image.values()] == [4] * 5
+    assert all(sample.image == f"{sample.image_id}.jpg" and not sample.references for sample in found)
+    assert found == in_many_styles(samples, styles, images=5, styles_each=4, seed=1)
+    assert len(in_many_styles(samples, styles, images=50, styles_each=400, seed=1)) == 20 * 20
+
+
+def test_nothing_more_is_asked_where_the_split_shows_it_or_cannot():
+    two = split_of({"i": {"Sweet": ["a"], "Dull": ["b"]}}).requests()
+    one = split_of({"i": {"Sweet": ["a"]}}).requests()
+    assert in_many_styles(two, ["Sweet", "Dull"], images=5, styles_each=2, seed=1) == []
+    assert in_many_styles(one, ["Sweet"], images=5, styles_each=2, seed=1) == []
+    assert in_many_styles(one, ["Sweet", "Dull"], images=0, styles_each=2, seed=1) == []
+
+
+def test_a_report_of_one_style_an_image_has_a_sensitivity(tmp_path: Path):
+    split = split_of({f"i{i}": {("Sweet", "Dull")[i % 2]: [f"a dog {i}"]} for i in range(40)})
+    samples = split.requests()
+    more = [("i0", "a dog"), ("i0", "a dog"), ("i1", "a dog"), ("i1", "my cat")]
+    report, _ = style_report(samples, ["a dog"] * 40, None, split, tmp_path, more)
+    assert report["style"]["sensitivity"] == {"distance": 0.5, "ignored": 0.5, "images": 2}
+    assert report["style"]["style_cider"] is None

@@ -84,13 +84,15 @@ def test_two_micro_batches_equal_one(demo, step1, tmp_path):
 
 
 @pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="needs gloo")
-def test_two_ranks_equal_one_with_twice_the_batch(demo, step1, tmp_path):
+@pytest.mark.parametrize("sharding", ["none", "fsdp"])
+def test_two_ranks_equal_one_with_twice_the_batch(demo, step1, tmp_path, sharding):
+    """With sharded parameters, too, though each rank searches for its candidates as long as it likes."""
     sets = [*DIVISIBLE, "scst.candidates=beam", "train.max_steps=2"]
     conf = tmp_path / "conf.json"
     conf.write_text(json.dumps(scst_document(demo, tmp_path / "two", step1)))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "finetune.py"]
     command += ["--conf", str(conf), "train", "--batch_size", "3"]
-    for item in sets:
+    for item in [*sets, f"train.sharding={sharding}"]:
         command += ["--set", item]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 0, done.stderr
