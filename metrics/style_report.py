@@ -85,7 +85,11 @@ def summary(report: dict[str, Any]) -> str:
     parts = []
     if report["style"]:
         style, human = report["style"], report["style"]["evaluator"]
-        parts.append(f"style accuracy {100 * style['accuracy']:.1f} (human captions {100 * human['accuracy']:.1f})")
+        right, miscalibrated = 100 * human["accuracy"], 100 * human["calibration_error"]
+        parts.append(
+            f"style accuracy {100 * style['accuracy']:.1f} (of human captions the evaluator names {right:.1f} rightly, "
+            f"its confidence is off by {miscalibrated:.1f})"
+        )
         if style["sensitivity"]:
             parts.append(f"distance between styles {style['sensitivity']['distance']:.2f}")
     if report["fluency"]:

@@ -175,7 +175,7 @@ def test_a_report_has_all_parts_and_keeps_its_evaluator(tmp_path: Path):
     assert report["fluency"]["perplexity"] == report["fluency"]["human_perplexity"]
     assert report["ended"] == 1.0
     assert (tmp_path / "style_evaluator.npz").exists()
-    assert "style accuracy 100.0 (human captions 100.0)" in summary(report)
+    assert "style accuracy 100.0 (of human captions the evaluator names 100.0 rightly, " in summary(report)
     wrong, _ = style_report(samples, [right[row ^ 1] for row in range(6)], [False] * 6, split, tmp_path)
     assert wrong["style"]["accuracy"] == 0.0
     assert wrong["ended"] == 0.0
