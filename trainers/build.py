@@ -39,6 +39,7 @@ FREE_ON_RESUME = {
     "data.num_workers",
     "data.cache_images",
     "train.log_every",
+    "train.sharding",
     "train.keep_checkpoints",
     "train.tensorboard",
 }

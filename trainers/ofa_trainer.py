@@ -8,7 +8,7 @@ learning-rate hooks are not used, because what they save cannot be resumed exact
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import torch
 from modelscope.trainers.builder import TRAINERS
 from modelscope.trainers.hooks.hook import Hook
 from modelscope.utils.constant import ModeKeys, TrainerStages
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
@@ -46,7 +46,7 @@ class OFATrainer(ValidatingTrainer):
         train_dataset: `trainers.batches.TrainingItems`.
         objective: what is minimised.
         run_hooks: ModelScope hooks of this run, beside those of every run; on the main process only.
-        write_model: fills a folder with a loadable model: `write_model(folder)`.
+        write_model: fills a folder with a loadable model of the weights given: `write_model(folder, weights)`.
         validate: returns the validation scores of the model as it is; called on every rank, scores used from rank 0.
         world: this process among those that train together.
         seed: of dropout, to which each rank adds its own number.
@@ -59,7 +59,7 @@ class OFATrainer(ValidatingTrainer):
         cfg_file: str,
         train_dataset: TrainingItems,
         objective: Objective,
-        write_model: Callable[[Path], None],
+        write_model: Callable[[Path, Mapping[str, Tensor]], None],
         validate: Callable[[], dict[str, Any]] | None = None,
         world: World | None = None,
         run_hooks: Sequence[Hook] = (),

@@ -58,9 +58,9 @@ def gathered(module: TrainingModule, task: Callable[[], T]) -> T:
 
 
 def whole_state(state: Any) -> Any:
-    """An optimizer's state with whole tensors in place of shards; all ranks take part."""
+    """A state dict with whole tensors, on the CPU, in place of shards; all ranks take part."""
     if isinstance(state, DTensor):
-        return state.full_tensor()
+        return state.full_tensor().cpu()
     if isinstance(state, dict):
         return {key: whole_state(value) for key, value in state.items()}
     return [whole_state(value) for value in state] if isinstance(state, list) else state

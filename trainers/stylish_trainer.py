@@ -1,10 +1,12 @@
 """`OFATrainer` for captions in a style: checkpoints carry the style map, validation captions the split's requests."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from modelscope.trainers.builder import TRAINERS
+from torch import Tensor
 
 from data import Split
 from data.loading import CaptionGroupsDataset, ImageCache
@@ -78,7 +80,7 @@ class StylishOFATrainer(OFATrainer):
             **others,
         )
 
-    def write_directory(self, folder: Path) -> None:
+    def write_directory(self, folder: Path, weights: Mapping[str, Tensor]) -> None:
         """Fill `folder` with all that inference needs, the weights in one format."""
         generation = {k: v for k, v in self.validation.items() if k not in ("batch_size", "num_workers")}
         write_model(
@@ -89,6 +91,7 @@ class StylishOFATrainer(OFATrainer):
             preprocessor=self.preprocessor.settings,
             generation=generation,
             formats=("safetensors",),
+            weights=weights,
         )
 
     def score(self) -> dict[str, Any]:

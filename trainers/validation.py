@@ -1,10 +1,11 @@
 """What a trainer does between updates: it scores the model, saves it, and picks up a run where it was saved."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from trainers.checkpointing import CheckpointFolder, load_state, rng_state, set_rng_state
 from trainers.distributed import World
@@ -22,7 +23,7 @@ class ValidatingTrainer(PlainTrainer):
     checkpoints: CheckpointFolder
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
-    write_model: Callable[[Path], None]
+    write_model: Callable[[Path, Mapping[str, Tensor]], None]
     validate: Callable[[], dict[str, Any]] | None
     checkpoint_every: str | int
     best_metric: str
@@ -94,11 +95,10 @@ class ValidatingTrainer(PlainTrainer):
             "scaler": self.scaler.state_dict(),
             "rng": self.world.gather(rng_state()),
         }
-
-        def write() -> Path | None:
-            return self.checkpoints.save(self._iter, self.write_model, state) if self.world.is_main else None
-
-        return gathered(self.inner, write)
+        weights = whole_state(self.inner.model.state_dict())
+        if not self.world.is_main:
+            return None
+        return self.checkpoints.save(self._iter, lambda folder: self.write_model(folder, weights), state)
 
     def load(self, checkpoint: Path) -> None:
         """Put everything but the model, which was built from the same checkpoint, back as it was."""

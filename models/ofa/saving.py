@@ -72,8 +72,12 @@ def write_model(
     preprocessor: Mapping[str, Any],
     generation: Mapping[str, Any],
     formats: Sequence[Literal["safetensors", "bin"]] = ("safetensors", "bin"),
+    weights: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """The files of `save_directory`, into a folder that exists: for what is written beside other files."""
+    """The files of `save_directory`, into a folder that exists: for what is written beside other files.
+
+    `weights` stand in for the model's own, which may be shards.
+    """
     if set(generation) != set(GENERATION):
         raise ValueError(f"the settings of generation are {', '.join(GENERATION)}; given: {', '.join(generation)}")
     if len(tokenizer) > model.config.vocab_size:
@@ -97,11 +101,13 @@ def write_model(
     }
     text = json.dumps(sections, indent=2, ensure_ascii=False) + "\n"
     (directory / CONFIGURATION_FILE).write_text(text, encoding="utf-8")
-    _write_weights(directory, model, formats)
+    _write_weights(directory, model, model.state_dict() if weights is None else weights, formats)
 
 
-def _write_weights(directory: Path, model: OFAModel, formats: Sequence[Literal["safetensors", "bin"]]) -> None:
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+def _write_weights(
+    directory: Path, model: OFAModel, weights: Mapping[str, Tensor], formats: Sequence[Literal["safetensors", "bin"]]
+) -> None:
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     try:
         if "safetensors" in formats:
             # transformers asks for the "format"
