@@ -1,5 +1,6 @@
 """Runs of a nano model on a rendered data set: a second each, on one thread."""
 
+import copy
 import json
 import signal
 from collections.abc import Mapping
@@ -79,7 +80,9 @@ def nano_document(demo: Path, work_dir: Path) -> dict[str, Any]:
         "train": str(demo / "nano_train.json"),
         "styles": str(demo / "styles.txt"),
     }
-    return DOCUMENT | {"work_dir": str(work_dir), "data": DOCUMENT["data"] | data}
+    document = copy.deepcopy(DOCUMENT)  # for the caller to change
+    document["data"] |= data
+    return document | {"work_dir": str(work_dir)}
 
 
 def nano_config(demo: Path, work_dir: Path, *sets: str) -> Config:
