@@ -47,7 +47,7 @@ demo: install
 	$(BIN)/python finetune.py --conf $(CONF) inference --random 12
 
 lint: install
-	$(BIN)/ruff check
+	$(BIN)/ruff check --no-cache  # its cache has hidden faults of imports
 
 types: install
 	$(BIN)/mypy

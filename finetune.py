@@ -148,14 +148,15 @@ def sweep(config: Config, args: argparse.Namespace) -> int:
         from sweeps.runner import run_sweep
         from sweeps.search import read_sweep
 
-        what, where = read_sweep(args.sweep), {"runs": Path(RUNS), "environment": os.environ}
+        what, runs = read_sweep(args.sweep), Path(RUNS)
         if args.ray:
             from sweeps.on_ray import run_on_ray
 
             gpus = 0 if args.gpus == "cpu" else 1
-            summary = run_on_ray(what, config, address=args.ray, gpus_each=gpus, **where)
+            summary = run_on_ray(what, config, runs=runs, environment=os.environ, address=args.ray, gpus_each=gpus)
         else:
-            summary = run_sweep(what, config, ["cpu"] if args.gpus == "cpu" else args.gpus.split(","), **where)
+            devices = ["cpu"] if args.gpus == "cpu" else args.gpus.split(",")
+            summary = run_sweep(what, config, devices, runs=runs, environment=os.environ)
     _write(json.dumps(summary))
     return 0 if summary["best"] else 1
 

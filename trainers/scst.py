@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from rewards.base import Candidate
-from rewards.calculator import RewardCalculator, Rewards
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from models.ofa import OFAModel
 from models.ofa.encoder import OFAEncoderOutput
 from models.ofa.generation import sample_encoded, search_encoded
+from rewards.base import Candidate
+from rewards.calculator import RewardCalculator, Rewards
 from trainers.cross_entropy import token_losses
 from trainers.objective import Objective, ObjectiveOutput
 from trainers.policy_gradient import (

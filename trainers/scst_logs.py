@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import torch
 from modelscope.trainers.hooks.builder import HOOKS
 from modelscope.trainers.hooks.hook import Hook
-from rewards.calculator import Rewards
 from torch import Tensor
+
+from rewards.calculator import Rewards
 
 if TYPE_CHECKING:
     from trainers.ofa_trainer import OFATrainer

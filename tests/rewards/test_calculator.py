@@ -182,13 +182,15 @@ def test_closing_ends_the_threads_and_drops_what_has_not_begun():
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("rewards")]
 
 
+# The handler is set because a process that was started in the background of a script ignores Ctrl-C.
 SCRIPT = """
-import sys, time
+import signal, time
 from rewards.base import Candidate
 from rewards.calculator import RewardCalculator
 def slow(batch):
     time.sleep(0.3)
     return [[0.0]]
+signal.signal(signal.SIGINT, signal.default_int_handler)
 with RewardCalculator({"slow": slow}, {"slow": 1.0}, workers=2) as calculator:
     futures = [calculator.submit([[Candidate("a", True)]], [["a"]], ["S"], ["1"]) for _ in range(1000)]
     print("ready", flush=True)

@@ -255,12 +255,8 @@ def start(conf: Path, name: str) -> subprocess.Popen[str]:
 
 
 def test_a_sweep_that_is_killed_and_started_again_ends_the_same(conf: Path):
-    whole = start(conf, "whole")
     runs = conf.parent / "work_dir" / "sweeps"
-    out, err = whole.communicate(timeout=240)
-    assert whole.returncode == 0, err
-    assert json.loads(out)["done"] == 4
-    killed = start(conf, "killed")
+    whole, killed = start(conf, "whole"), start(conf, "killed")
     deadline = time.monotonic() + 120
     while len(list((runs / "killed").glob("*/metrics.json"))) < 1 and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -268,8 +264,10 @@ def test_a_sweep_that_is_killed_and_started_again_ends_the_same(conf: Path):
     killed.send_signal(signal.SIGKILL)
     killed.communicate()
     again = start(conf, "killed")
-    out, err = again.communicate(timeout=240)
-    assert again.returncode == 0, err
+    for process in (whole, again):
+        out, err = process.communicate(timeout=240)
+        assert process.returncode == 0, err
+        assert json.loads(out)["done"] == 4
     boards = [(runs / name / "leaderboard.csv").read_text() for name in ("whole", "killed")]
     assert boards[0] == boards[1]
     assert len(boards[0].splitlines()) == 5
