@@ -49,6 +49,7 @@ def run_on_ray(
     Raises:
         ValueError: Ray is not installed; settings that contradict each other.
     """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would ask the network which cloud this is
     try:
         import ray
         from ray import tune
@@ -68,10 +69,11 @@ def run_on_ray(
         log_to_driver=False,
         runtime_env={"env_vars": {"PYTHONPATH": str(ROOT)}},
     )
+    last_step = sweep.budget.levels[-1] if sweep.budget else sys.maxsize
     try:
         resources = {"cpu": cpus_each, "gpu": gpus_each}
         tuner = tune.Tuner(
-            tune.with_resources(_trainable(base.train.best_metric, dict(environment)), resources),
+            tune.with_resources(_trainable(base.train.best_metric, last_step, dict(environment)), resources),
             param_space={
                 "folder": str(folder),
                 "trial": tune.grid_search([{"name": trial.name, "settings": trial.settings} for trial in found]),
@@ -103,8 +105,11 @@ def _scheduler(sweep: Sweep) -> Any:
     )
 
 
-def _trainable(best_metric: str, environment: dict[str, str]) -> Any:
-    """A class that Ray runs, one object a trial, wherever there is room."""
+def _trainable(best_metric: str, last_step: int, environment: dict[str, str]) -> Any:
+    """A class that Ray runs, one object a trial, wherever there is room.
+
+    The validation at `last_step` is kept back until the trial is evaluated: ASHA ends what has reached its last level.
+    """
     from ray import tune
 
     class Training(tune.Trainable):
@@ -126,7 +131,7 @@ def _trainable(best_metric: str, environment: dict[str, str]) -> Any:
             while True:
                 ended = self.process.poll() is not None
                 rows = [row for row in _history(self.folder) if f"val/{best_metric}" in row]
-                if len(rows) > self.seen:
+                if len(rows) > self.seen and rows[self.seen]["step"] < last_step:
                     row = rows[self.seen]
                     self.seen += 1
                     return {"step": row["step"], "score": row[f"val/{best_metric}"], "done": False}
@@ -135,6 +140,12 @@ def _trainable(best_metric: str, environment: dict[str, str]) -> Any:
                     score = last.get(f"val/{best_metric}", float("-inf"))
                     return {"step": last["step"], "score": score, "done": True}
                 time.sleep(_POLL_S)
+
+        def save_checkpoint(self, checkpoint_dir: str) -> None:
+            """Ray wants one at a trial's end; what there is to resume lies in the trial's own folder."""
+
+        def load_checkpoint(self, checkpoint: Any) -> None:
+            """See `save_checkpoint`."""
 
         def cleanup(self) -> None:
             """Given up, or done: whatever still runs saves a checkpoint and ends."""
