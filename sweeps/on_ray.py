@@ -49,7 +49,6 @@ def run_on_ray(
     Raises:
         ValueError: Ray is not installed; settings that contradict each other.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would ask the network which cloud this is
     try:
         import ray
         from ray import tune
