@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from config import Config
 from data.samples import Sample, Split
-from metrics.captioning import score_styles
+from metrics.captioning import StyledScores, score_styles
 from metrics.cider import DocumentFrequency
 from metrics.controls import CONTROLS, Control, constant_captions, in_next_style
 
@@ -34,18 +34,20 @@ def evaluate_captions(
     The other arguments are those of `metrics.captioning.score_styles`. Returns metric -> score (None: not to be had,
     and a line of the log says why), `n_images`, `n_captions`, and `per_style`: style -> metric -> score.
     """
-    found = score_styles(
+    settings = {"scorer": scorer, "meteor": meteor, "spice": spice, "java_timeout_s": java_timeout_s}
+    found = score_samples(samples, captions, frequency=document_frequency, **settings)
+    return found.to_dict(len({sample.image_id for sample in samples}))
+
+
+def score_samples(samples: Sequence[Sample], captions: Sequence[str], **settings: Any) -> StyledScores:
+    """`metrics.captioning.score_styles` of one caption for each of `samples`; `settings` are its keywords."""
+    return score_styles(
         captions,
         [sample.references for sample in samples],
         [sample.style for sample in samples],
-        scorer=scorer,
-        meteor=meteor,
-        spice=spice,
-        java_timeout_s=java_timeout_s,
-        frequency=document_frequency,
         ids=[f"{sample.image_id} ({sample.style})" for sample in samples],
+        **settings,
     )
-    return found.to_dict(len({sample.image_id for sample in samples}))
 
 
 def run_evaluation(

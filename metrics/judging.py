@@ -10,8 +10,9 @@ from typing import Any
 from data.files import replacing
 from data.samples import Sample, Split
 from metrics.bootstrap import Contributions, flatten, intervals
-from metrics.captioning import METRICS, StyledScores, score_styles
+from metrics.captioning import METRICS, StyledScores
 from metrics.cider import DocumentFrequency
+from metrics.evaluation import score_samples
 from metrics.style_report import style_report, summary
 from metrics.table import render_table
 
@@ -63,10 +64,9 @@ def judge(
     """
     cache = _read_cache(folder / JAVA_FILE) if meteor or spice else {}
     known = len(cache)
-    found = score_styles(
+    found = score_samples(
+        samples,
         captions,
-        [sample.references for sample in samples],
-        [sample.style for sample in samples],
         scorer=scorer,
         meteor=meteor,
         spice=spice,
@@ -74,7 +74,6 @@ def judge(
         java_memory_gb=java_memory_gb,
         java_cache=cache,
         frequency=frequency,
-        ids=[f"{sample.image_id} ({sample.style})" for sample in samples],
     )
     if len(cache) > known:
         _write_cache(folder / JAVA_FILE, cache)

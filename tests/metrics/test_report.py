@@ -117,6 +117,9 @@ def test_several_runs_side_by_side(run: Config, tmp_path: Path):
     assert [key for key, _ in shown["parameters"]] == ["train.lr"]
     path = write_report(runs, str(tmp_path / "page.html"), captions=2, replicates=50)
     assert "<b>not" not in path.read_text()
+    assert 'class="up">+50.0<' in path.read_text()
+    other_way = write_report(runs[1::-1], str(tmp_path / "page2.html"), captions=2, replicates=50)
+    assert 'class="down">-50.0<' in other_way.read_text()
     page = Page(path)
     assert page.open == []
     assert all(name in page.text for name in ("run", "lr0.0001", "lr0.001", "what differs", "<b>not & safe</b>"))
