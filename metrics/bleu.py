@@ -5,10 +5,13 @@ that of the summed statistics, not the mean of the captions' scores.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
-from metrics.ngrams import MAX_ORDER, Ngram, count_ngrams
+import numpy as np
+
+from metrics.ngrams import MAX_ORDER
+from metrics.overlap import NgramOverlap
 
 _SMALL, _TINY = 1e-9, 1e-15  # the original's smoothing: no division by zero, no root of a negative rounding error
 
@@ -22,26 +25,23 @@ class BleuStatistics(NamedTuple):
     reference_length: int
 
 
-class BleuReferences:
-    """The references of one image, counted once and compared with any number of candidates."""
-
-    def __init__(self, references: Sequence[str]) -> None:
-        self.lengths: list[int] = []
-        self.most: dict[Ngram, int] = {}  # the most often that one reference has each n-gram
-        for reference in references:
-            length, orders = count_ngrams(reference)
-            self.lengths.append(length)
-            for counts in orders:
-                for ngram, count in counts.items():
-                    if count > self.most.get(ngram, 0):
-                        self.most[ngram] = count
-
-    def compare(self, candidate: str) -> BleuStatistics:
-        length, orders = count_ngrams(candidate)
-        correct = [sum(min(n, self.most.get(ngram, 0)) for ngram, n in counts.items()) for counts in orders]
-        total = tuple(max(0, length - order) for order in range(MAX_ORDER))
-        closest = min((abs(reference - length), reference) for reference in self.lengths)[1]
-        return BleuStatistics(tuple(correct), total, length, closest)
+def bleu_statistics(overlap: NgramOverlap) -> list[BleuStatistics]:
+    """What each candidate contributes."""
+    correct = []
+    for order in overlap.orders:
+        own, other = order.candidates.times[order.own], order.references.times[order.other]
+        most = np.zeros(len(order.candidates.times), dtype=np.int64)  # that one reference has of the n-gram
+        np.maximum.at(most, order.own, np.minimum(own, other))
+        correct.append(np.bincount(order.candidates.caption, most, minlength=len(overlap.lengths)).astype(int).tolist())
+    candidate, reference, _ = overlap.pairs()
+    lengths = overlap.reference_lengths[reference]
+    # the closest length, the shorter of two as close: the smallest in this order
+    by_closeness = np.lexsort((lengths, np.abs(lengths - overlap.lengths[candidate]), candidate))
+    closest = lengths[by_closeness[np.unique(candidate[by_closeness], return_index=True)[1]]].tolist()
+    return [
+        BleuStatistics(tuple(matches), tuple(max(0, length - order) for order in range(MAX_ORDER)), length, nearest)
+        for length, nearest, *matches in zip(overlap.lengths.tolist(), closest, *correct, strict=True)
+    ]
 
 
 def bleu(statistics: Iterable[BleuStatistics]) -> list[float]:

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from metrics import java
-from metrics.bleu import BleuReferences, BleuStatistics, bleu
-from metrics.cider import DocumentFrequency, cider
+from metrics.bleu import BleuStatistics, bleu, bleu_statistics
+from metrics.cider import DocumentFrequency, cider_of
 from metrics.ngrams import MAX_ORDER
+from metrics.overlap import NgramOverlap
 from metrics.ptb_tokenizer import ptb_tokenize
 from metrics.rouge import rouge_l
 
@@ -195,14 +196,14 @@ def _core(
     candidates: Sequence[str], references: Sequence[Sequence[str]], frequency: DocumentFrequency | None
 ) -> CaptionScores:
     """BLEU, ROUGE-L, CIDEr and CIDEr-D of tokenized captions."""
-    pairs = list(zip(candidates, references, strict=True))
-    statistics = [BleuReferences(of_image).compare(candidate) for candidate, of_image in pairs]
+    overlap = NgramOverlap(candidates, references)
+    statistics = bleu_statistics(overlap)
     each = dict(zip(BLEU, map(list, zip(*(bleu([one]) for one in statistics), strict=True)), strict=True))
-    each["ROUGE-L"] = [rouge_l(candidate, of_image) for candidate, of_image in pairs]
-    each["CIDEr"] = cider(candidates, references)
-    each["CIDEr-D"] = cider(candidates, references, frequency) if frequency else each["CIDEr"]
+    each["ROUGE-L"] = list(map(rouge_l, candidates, references))
+    each["CIDEr"] = cider_of(overlap)
+    each["CIDEr-D"] = cider_of(overlap, frequency) if frequency else each["CIDEr"]
     scores: dict[str, float | None] = dict(zip(BLEU, bleu(statistics), strict=True))
-    scores |= {name: sum(each[name]) / len(pairs) for name in ("ROUGE-L", "CIDEr", "CIDEr-D")}
+    scores |= {name: sum(each[name]) / len(candidates) for name in ("ROUGE-L", "CIDEr", "CIDEr-D")}
     return CaptionScores(scores, each, statistics)
 
 
@@ -223,10 +224,10 @@ def _original_core(
     for name, metric in (("ROUGE-L", Rouge()), ("CIDEr", Cider())):
         score, of_each = metric.compute_score(gts, res)
         scores[name], each[name] = float(score), [float(one) for one in of_each]
-    each["CIDEr-D"] = cider(candidates, references, frequency) if frequency else each["CIDEr"]
+    overlap = NgramOverlap(candidates, references)
+    each["CIDEr-D"] = cider_of(overlap, frequency) if frequency else each["CIDEr"]
     scores["CIDEr-D"] = sum(each["CIDEr-D"]) / len(candidates)
-    statistics = [BleuReferences(gts[row]).compare(one) for row, one in enumerate(candidates)]
-    return CaptionScores(scores, each, statistics)
+    return CaptionScores(scores, each, bleu_statistics(overlap))
 
 
 def _java_tokenize(captions: list[str]) -> list[str]:

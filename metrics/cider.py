@@ -6,11 +6,13 @@ themselves, or a corpus (`DocumentFrequency`). Captions are tokenized strings.
 """
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from metrics.ngrams import MAX_ORDER, Ngram, count_ngrams, distinct_ngrams
+import numpy as np
+
+from metrics.ngrams import MAX_ORDER, CountedCaptions, Counts, Ngram
+from metrics.overlap import NgramOverlap
 
 SIGMA = 6.0  # words of length difference that the penalty forgives
 
@@ -25,111 +27,65 @@ class DocumentFrequency:
     @classmethod
     def of(cls, references: Iterable[Sequence[str]]) -> "DocumentFrequency":
         """Count a corpus: the references of each image, tokenized."""
-        counts: Counter[Ngram] = Counter()
-        documents = 0
-        for of_image in references:
-            documents += 1
-            counts.update(distinct_ngrams(of_image))
-        return cls(float(documents), dict(counts))
+        corpus = list(references)
+        document = np.repeat(np.arange(len(corpus)), np.fromiter(map(len, corpus), np.int64, len(corpus)))
+        found: dict[Ngram, float] = {}
+        for order in CountedCaptions([text for of_image in corpus for text in of_image]).orders():
+            found.update(zip(order.names(), order.documents(order.counts, document).tolist(), strict=True))
+        return cls(float(len(corpus)), found)
 
-    def weights(self) -> tuple[dict[Ngram, float], float]:
-        """Inverse document frequency ln(documents / count) of each n-gram, and that of an n-gram never seen."""
-        unseen = math.log(self.documents) if self.documents else 0.0
-        return {ngram: unseen - math.log(max(1.0, count)) for ngram, count in self.counts.items()}, unseen
+    def of_each(self, ngrams: Iterable[Ngram]) -> np.ndarray:
+        """The count of each n-gram, 0 for one never seen."""
+        return np.array([self.counts.get(ngram, 0) for ngram in ngrams], dtype=float)
 
 
-class CiderReferences:
-    """The tf-idf vectors of one image's references, made once and compared with any number of candidates.
+def idf(documents: float, counts: np.ndarray) -> np.ndarray:
+    """Inverse document frequency ln(documents / count) of n-grams; one never seen counts as one seen once."""
+    return (math.log(documents) if documents else 0.0) - np.log(np.maximum(1.0, counts))
 
-    It is not changed by scoring, so threads may share it.
+
+def weigh(counts: Counts, weights: np.ndarray, captions: int) -> tuple[np.ndarray, np.ndarray]:
+    """tf-idf weights of the rows of `counts`, and the norm of each of the captions' vectors."""
+    weighted = counts.times * weights[counts.ngram]
+    return weighted, np.sqrt(np.bincount(counts.caption, weighted**2, minlength=captions))
+
+
+def length_penalty(lengths: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """What a similarity is multiplied by for captions of so many words each.
+
+    The original measures length in pairs of words, so that captions of no and of one word are equally long.
     """
+    apart = np.maximum(0, lengths - 1) - np.maximum(0, others - 1)
+    return np.exp(-(apart**2) / (2 * SIGMA**2))
 
-    __slots__ = ("_hits", "_lengths", "_norms", "_unseen", "_weights")
 
-    def __init__(self, references: Sequence[str], weights: Mapping[Ngram, float], unseen: float) -> None:
-        self._weights, self._unseen = weights, unseen
-        self._lengths: list[int] = []
-        self._norms: list[list[float]] = []
-        self._hits: dict[Ngram, list[tuple[int, float]]] = {}  # n-gram -> (reference, its weight there)
-        for row, reference in enumerate(references):
-            length, orders = count_ngrams(reference)
-            norms = []
-            for counts in orders:
-                square = 0.0
-                for ngram, count in counts.items():
-                    weight = count * weights.get(ngram, unseen)
-                    square += weight * weight
-                    self._hits.setdefault(ngram, []).append((row, weight))
-                norms.append(math.sqrt(square))
-            self._norms.append(norms)
-            # The original measures length in pairs of words, so that captions of no and of one word are equally long.
-            self._lengths.append(max(0, length - 1))
+def cider_of(overlap: NgramOverlap, frequency: DocumentFrequency | None = None) -> list[float]:
+    """CIDEr-D of each candidate against its references, on pycocoevalcap's scale (0 to 10).
 
-    def score(self, candidate: str) -> float:
-        """CIDEr-D of a candidate, on pycocoevalcap's scale (0 to 10)."""
-        length, orders = count_ngrams(candidate)
-        weights, unseen, hits = self._weights, self._unseen, self._hits
-        similarities = [0.0] * len(self._lengths)
-        for order, counts in enumerate(orders):
-            square, products = 0.0, [0.0] * len(self._lengths)
-            for ngram, count in counts.items():
-                weight = count * weights.get(ngram, unseen)
-                square += weight * weight
-                if ngram in hits:
-                    for row, other in hits[ngram]:
-                        products[row] += (weight if weight < other else other) * other
-            norm = math.sqrt(square)
-            for row, product in enumerate(products):
-                if product:
-                    similarities[row] += product / ((norm * self._norms[row][order]) or 1.0)
-        apart = [max(0, length - 1) - other for other in self._lengths]
-        total = sum(
-            similarity * math.exp(-(difference**2) / (2 * SIGMA**2))
-            for similarity, difference in zip(similarities, apart, strict=True)
-        )
-        return 10.0 * total / MAX_ORDER / len(self._lengths)
+    Document frequencies are those of the references (pycocoevalcap's CIDEr), or of a corpus where `frequency` is given.
+    """
+    candidate, reference, shift = overlap.pairs()
+    similarity = np.zeros(len(candidate))
+    for order in overlap.orders:
+        if frequency is None:
+            weights = idf(overlap.sets, order.documents)
+        else:
+            weights = idf(frequency.documents, frequency.of_each(order.names()))
+        own, norms = weigh(order.candidates, weights, len(overlap.lengths))
+        others, other_norms = weigh(order.references, weights, len(overlap.reference_lengths))
+        said = order.candidates.caption[order.own]
+        pair = order.references.caption[order.other] + shift[said]
+        product = np.minimum(own[order.own], others[order.other]) * others[order.other]
+        products = np.bincount(pair, product, minlength=len(similarity))
+        norm = norms[candidate] * other_norms[reference]
+        similarity += np.divide(products, norm, out=np.zeros_like(norm), where=norm != 0)
+    similarity *= length_penalty(overlap.lengths[candidate], overlap.reference_lengths[reference])
+    total = np.bincount(candidate, similarity, minlength=len(overlap.lengths))
+    return (10.0 / MAX_ORDER * total / overlap.set_sizes[overlap.set_of]).tolist()
 
 
 def cider(
     candidates: Sequence[str], references: Sequence[Sequence[str]], frequency: DocumentFrequency | None = None
 ) -> list[float]:
-    """CIDEr-D of each candidate against its references; the corpus score is the mean.
-
-    Document frequencies are those of `references` (pycocoevalcap's CIDEr), or of a corpus where `frequency` is given.
-    """
-    weights, unseen = (frequency or DocumentFrequency.of(references)).weights()
-    return [
-        CiderReferences(of_image, weights, unseen).score(candidate)
-        for candidate, of_image in zip(candidates, references, strict=True)
-    ]
-
-
-class CiderD:
-    """CIDEr-D over a corpus table, for many rounds of scoring: weights are computed once, references once an image.
-
-    `keep` images' vectors stay in memory; the oldest leave first. Safe to share between threads.
-    """
-
-    def __init__(self, frequency: DocumentFrequency, *, keep: int = 100_000) -> None:
-        self._weights, self._unseen = frequency.weights()
-        self._keep = keep
-        self._vectors: dict[tuple[str, ...], CiderReferences] = {}
-
-    def references(self, references: Sequence[str]) -> CiderReferences:
-        """The vectors of these references (tokenized), from the cache where they were asked for before."""
-        key = tuple(references)
-        vectors = self._vectors.get(key)
-        if vectors is None:
-            vectors = CiderReferences(key, self._weights, self._unseen)
-            while len(self._vectors) >= self._keep:
-                # a copy of the first key: another thread may have removed it meanwhile
-                self._vectors.pop(next(iter(tuple(self._vectors))), None)
-            self._vectors[key] = vectors
-        return vectors
-
-    def score(self, candidates: Sequence[str], references: Sequence[Sequence[str]]) -> list[float]:
-        """CIDEr-D of each candidate against its own references; both tokenized."""
-        return [
-            self.references(of_image).score(candidate)
-            for candidate, of_image in zip(candidates, references, strict=True)
-        ]
+    """CIDEr-D of each candidate against its references, as `cider_of`; the corpus score is the mean."""
+    return cider_of(NgramOverlap(candidates, references), frequency)

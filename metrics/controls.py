@@ -9,19 +9,17 @@ it is shown, or the style it is asked for, may still score. The same evaluation 
   choice looks at the references, so this control is optimistic.
 """
 
-import math
 import random
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 from typing import Literal, get_args
 
 import numpy as np
 
 from data.samples import Sample
-from metrics.cider import SIGMA, DocumentFrequency
-from metrics.ngrams import MAX_ORDER, Ngram, count_ngrams
+from metrics.cider import idf, length_penalty, weigh
+from metrics.ngrams import MAX_ORDER, CountedCaptions, CountedOrder
 from metrics.ptb_tokenizer import ptb_tokenize
 
 Control = Literal["blank-image", "wrong-style", "constant"]
@@ -65,66 +63,75 @@ def constant_captions(training: Iterable[Sample], samples: Sequence[Sample], *, 
         if len(candidates) > CANDIDATES:
             candidates = random.Random(f"{seed} {style}").sample(candidates, CANDIDATES)
         references = [ptb_tokenize(list(sample.references)) for sample in of_style]
-        scores = CiderCorpus(references).scores(ptb_tokenize(candidates))
+        scores = constant_cider(ptb_tokenize(candidates), references)
         best[style] = candidates[int(np.argmax(scores))]
     return best
 
 
 @dataclass(frozen=True)
-class _Postings:
-    """Where an n-gram occurs: rows of references int64 [W], and its tf-idf weight in each, float64 [W]."""
+class _Order:
+    """The n-grams of one order: what each caption weighs, and where in the references each n-gram is.
 
-    rows: np.ndarray
-    weights: np.ndarray
-
-
-class CiderCorpus:
-    """The references of a whole split, indexed by n-gram, so that one caption is compared with all images at once.
-
-    `scores` equals the mean of `metrics.cider.cider` with that caption for every image, some hundred times quicker.
+    The rows of candidate c are `starts[c]` to `starts[c + 1]`, those of n-gram g in the references `first[g]` to
+    `first[g + 1]`; in both, `weights` are tf-idf. `norms` [candidates] and `reference_norms` [references].
     """
 
-    def __init__(self, references: Sequence[Sequence[str]]) -> None:
-        """`references`: tokenized references of each image; an image has at least one."""
-        self._weights, self._unseen = DocumentFrequency.of(references).weights()
-        found: dict[Ngram, tuple[list[int], list[float]]] = defaultdict(lambda: ([], []))
-        lengths: list[int] = []
-        squares: list[list[float]] = []
-        shares: list[float] = []
-        for of_image in references:
-            for reference in of_image:
-                length, orders = count_ngrams(reference)
-                norms = [0.0] * MAX_ORDER
-                for ngram, count in chain.from_iterable(counts.items() for counts in orders):
-                    weight = count * self._weights[ngram]
-                    norms[len(ngram) - 1] += weight * weight
-                    rows, weights = found[ngram]
-                    rows.append(len(lengths))
-                    weights.append(weight)
-                lengths.append(max(0, length - 1))
-                squares.append(norms)
-                shares.append(1.0 / len(of_image) / len(references))
-        self._lengths = np.array(lengths)  # [R], R references
-        self._norms = np.sqrt(np.array(squares)).T  # [orders, R]
-        self._shares = np.array(shares)  # [R]: the weight of a reference in the mean over images
-        self._postings = {ngram: _Postings(np.array(rows), np.array(w)) for ngram, (rows, w) in found.items()}
+    starts: np.ndarray
+    ngrams: np.ndarray
+    weights: np.ndarray
+    norms: np.ndarray
+    first: np.ndarray
+    references: np.ndarray
+    reference_weights: np.ndarray
+    reference_norms: np.ndarray
 
-    def scores(self, candidates: Sequence[str]) -> np.ndarray:
-        """float64 [candidates]: mean CIDEr of each tokenized caption, were it written for every image."""
-        return np.array([self._score(candidate) for candidate in candidates])
+    def similarities(self, candidate: int) -> np.ndarray:
+        """Cosine, clipped, of a candidate with each reference, float64 [references]."""
+        products = np.zeros_like(self.reference_norms)
+        rows = slice(*self.starts[candidate : candidate + 2])
+        for ngram, weight in zip(self.ngrams[rows].tolist(), self.weights[rows].tolist(), strict=True):
+            there = slice(*self.first[ngram : ngram + 2])
+            weights = self.reference_weights[there]
+            products[self.references[there]] += np.minimum(weight, weights) * weights
+        norms = self.norms[candidate] * self.reference_norms
+        return np.divide(products, norms, out=products, where=norms > 0)
 
-    def _score(self, candidate: str) -> float:
-        length, orders = count_ngrams(candidate)
-        products = np.zeros_like(self._norms)
-        squares = np.zeros((MAX_ORDER, 1))
-        for ngram, count in chain.from_iterable(counts.items() for counts in orders):
-            weight = count * self._weights.get(ngram, self._unseen)
-            squares[len(ngram) - 1] += weight * weight
-            postings = self._postings.get(ngram)
-            if postings is not None:
-                products[len(ngram) - 1, postings.rows] += np.minimum(weight, postings.weights) * postings.weights
-        norms = np.sqrt(squares) * self._norms
-        similarity = np.divide(products, norms, out=products, where=norms > 0).sum(axis=0)
-        apart = max(0, length - 1) - self._lengths
-        penalty = np.exp(-(apart**2) / (2 * SIGMA**2))
-        return 10.0 / MAX_ORDER * math.fsum(similarity * penalty * self._shares)
+
+def constant_cider(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> np.ndarray:
+    """Mean CIDEr of each caption, were it written for every image; float64 [candidates].
+
+    It equals the mean of `metrics.cider.cider` with that caption for all images, some hundred times quicker. Captions
+    are tokenized, and an image has at least one reference.
+    """
+    number = len(candidates)
+    sizes = np.array([len(of_image) for of_image in references])
+    image = np.repeat(np.arange(len(references)), sizes)
+    counted = CountedCaptions([*candidates, *(text for of_image in references for text in of_image)])
+    orders = [_weighed(order, number, image, len(references)) for order in counted.orders()]
+    lengths = counted.lengths[number:]
+    shares = 10.0 / MAX_ORDER / sizes[image] / len(references)
+    return np.array(
+        [
+            sum(order.similarities(row) for order in orders) @ (length_penalty(length, lengths) * shares)
+            for row, length in enumerate(counted.lengths[:number])
+        ]
+    )
+
+
+def _weighed(order: CountedOrder, candidates: int, image: np.ndarray, images: int) -> _Order:
+    """Split counts into the first so many captions and their references, of so many images."""
+    own, other = order.counts.split(candidates)
+    weights = idf(images, order.documents(other, image))
+    own_weights, norms = weigh(own, weights, candidates)
+    other_weights, other_norms = weigh(other, weights, len(image))
+    by_ngram = np.argsort(other.ngram, kind="stable")
+    return _Order(
+        starts=np.searchsorted(own.caption, np.arange(candidates + 1)),
+        ngrams=own.ngram,
+        weights=own_weights,
+        norms=norms,
+        first=np.searchsorted(other.ngram[by_ngram], np.arange(order.different + 1)),
+        references=other.caption[by_ngram],
+        reference_weights=other_weights[by_ngram],
+        reference_norms=other_norms,
+    )

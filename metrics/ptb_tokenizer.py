@@ -28,7 +28,8 @@ _SPACES = re.compile(r"[ \t]*")
 _PLAIN_CAPTION = re.compile(r" *((?:[A-Za-z]+ +)*[A-Za-z]{2,}) *\.? *")
 _PLAIN_WORD = re.compile(r"([A-Za-z]{2,})(?:[,;:!?]?(?=[ \n])|\.(?=\n| \n))")
 _JOINED_WORD = re.compile(r"[A-Za-z'’]+(?:-[A-Za-z'’]+)*(?=[ \n])")
-_OPEN_END = re.compile(r"(?:[A-Za-z]|art|ca|figs?|nos?|op|pp|prop)\.[ \u00a0]*$", re.IGNORECASE)
+_OPEN_END = re.compile(r"(?<![A-Za-z])(?:[A-Za-z]|art|ca|figs?|nos?|op|pp|prop)\.$", re.IGNORECASE)
+_OPEN = len("prop.")  # characters at a caption's end that can match it
 _START = re.compile(rf"\s*(?:{SENTENCE_STARTS}(?=\s|$)|\d)")
 
 
@@ -44,7 +45,8 @@ def ptb_tokenize(captions: list[str]) -> list[str]:
 
 def _context(caption: str, after: str) -> str:
     """What of the next caption decides whether the full stop that ends this one is part of its last word."""
-    if _OPEN_END.search(caption) and (start := _START.match(after)):
+    body = caption.rstrip(" \u00a0\n")
+    if body.endswith(".") and _OPEN_END.search(body, len(body) - _OPEN) and (start := _START.match(after)):
         return start[0]
     return ""
 

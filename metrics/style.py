@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from data.samples import Sample, Split
-from metrics.cider import CiderReferences, DocumentFrequency
+from metrics.cider import DocumentFrequency, cider_of
+from metrics.overlap import NgramOverlap
 from metrics.rouge import longest_common_subsequence
 from metrics.style_classifier import Features, StyleClassifier
 
@@ -150,17 +151,17 @@ def style_cider(
     of_image: dict[str, list[int]] = defaultdict(list)
     for row, image in enumerate(images):
         of_image[image].append(row)
-    corpus = [[text for row in rows for text in references[row]] for rows in of_image.values()]
-    weights, unseen = DocumentFrequency.of(corpus).weights()
-    vectors = [CiderReferences(texts, weights, unseen) for texts in references]
-    own, others = [], []
-    for rows in of_image.values():
-        for row in rows:
-            if len(rows) > 1:
-                elsewhere = [vectors[other].score(captions[row]) for other in rows if other != row]
-                own.append(vectors[row].score(captions[row]))
-                others.append(sum(elsewhere) / len(elsewhere))
-    if not own:
+    corpus = DocumentFrequency.of([text for row in rows for text in references[row]] for rows in of_image.values())
+    against = [(row, other) for rows in of_image.values() if len(rows) > 1 for row in rows for other in rows]
+    if not against:
         return None
-    means = sum(own) / len(own), sum(others) / len(others)
+    overlap = NgramOverlap([captions[row] for row, _ in against], references, [other for _, other in against])
+    own, elsewhere = {}, defaultdict(list)
+    for (row, other), score in zip(against, cider_of(overlap, corpus), strict=True):
+        if row == other:
+            own[row] = score
+        else:
+            elsewhere[row].append(score)
+    others = [sum(scores) / len(scores) for scores in elsewhere.values()]
+    means = sum(own.values()) / len(own), sum(others) / len(others)
     return {"own": means[0], "others": means[1], "difference": means[0] - means[1]}

@@ -2,15 +2,15 @@
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
 
-from metrics.bleu import BleuReferences, BleuStatistics
-from metrics.cider import CiderD, DocumentFrequency
+import numpy as np
+
+from metrics.bleu import BleuStatistics, bleu_statistics
+from metrics.cider import DocumentFrequency, cider_of
+from metrics.overlap import NgramOverlap
 from metrics.rouge import rouge_l
 from rewards.base import Reward, RewardBatch, register
 from rewards.resources import Resources
-
-_KEPT = 100_000  # images whose counted references stay in memory
 
 
 class TextReward:
@@ -19,18 +19,23 @@ class TextReward:
     def __init__(self, soft_weight: float = 0.0):
         self.soft_weight = soft_weight
 
-    def score(self, candidate: str, references: tuple[str, ...]) -> float:
+    def score(self, candidates: Sequence[Sequence[str]], references: Sequence[Sequence[str]]) -> np.ndarray:
+        """Tokenized candidates [M][K] against the references [M] of their group, at least one each: [M, K]."""
         raise NotImplementedError
 
     def __call__(self, batch: RewardBatch) -> list[list[float]]:
-        groups = zip(batch.tokens, batch.references, batch.soft_references, strict=True)
-        return [[self._mixed(one, tuple(own), tuple(soft)) for one in group] for group, own, soft in groups]
+        scores = self.score(batch.tokens, batch.references)
+        rows = [row for row, soft in enumerate(batch.soft_references) if soft] if self.soft_weight else []
+        if rows:
+            soft = self.score([batch.tokens[row] for row in rows], [batch.soft_references[row] for row in rows])
+            scores[rows] = (1 - self.soft_weight) * scores[rows] + self.soft_weight * soft
+        return scores.tolist()
 
-    def _mixed(self, candidate: str, own: tuple[str, ...], soft: tuple[str, ...]) -> float:
-        score = self.score(candidate, own)
-        if not soft or not self.soft_weight:
-            return score
-        return (1 - self.soft_weight) * score + self.soft_weight * self.score(candidate, soft)
+
+def overlap_of(candidates: Sequence[Sequence[str]], references: Sequence[Sequence[str]]) -> NgramOverlap:
+    """Groups of candidates [M][K] beside the references [M] of each."""
+    groups = [row for row, group in enumerate(candidates) for _ in group]
+    return NgramOverlap([text for group in candidates for text in group], references, groups)
 
 
 class CiderDReward(TextReward):
@@ -38,29 +43,27 @@ class CiderDReward(TextReward):
 
     def __init__(self, table: DocumentFrequency, soft_weight: float = 0.0):
         super().__init__(soft_weight)
-        self.cider_d = CiderD(table, keep=_KEPT)
+        self.table = table
 
-    def score(self, candidate: str, references: tuple[str, ...]) -> float:
-        return self.cider_d.references(references).score(candidate)
+    def score(self, candidates: Sequence[Sequence[str]], references: Sequence[Sequence[str]]) -> np.ndarray:
+        return np.reshape(cider_of(overlap_of(candidates, references), self.table), (len(candidates), -1))
 
 
 class BleuReward(TextReward):
     """BLEU-4 of one caption (0 to 1), one added to the counts of two words and more (Lin and Och, 2004): few captions
     share four words with a reference, and all others would score 0."""
 
-    def __init__(self, soft_weight: float = 0.0):
-        super().__init__(soft_weight)
-        self.counted = lru_cache(maxsize=_KEPT)(BleuReferences)
-
-    def score(self, candidate: str, references: tuple[str, ...]) -> float:
-        return smoothed_bleu4(self.counted(references).compare(candidate))
+    def score(self, candidates: Sequence[Sequence[str]], references: Sequence[Sequence[str]]) -> np.ndarray:
+        statistics = bleu_statistics(overlap_of(candidates, references))
+        return np.reshape(list(map(smoothed_bleu4, statistics)), (len(candidates), -1))
 
 
 class RougeReward(TextReward):
     """ROUGE-L (0 to 1)."""
 
-    def score(self, candidate: str, references: tuple[str, ...]) -> float:
-        return rouge_l(candidate, references)
+    def score(self, candidates: Sequence[Sequence[str]], references: Sequence[Sequence[str]]) -> np.ndarray:
+        groups = zip(candidates, references, strict=True)
+        return np.array([[rouge_l(candidate, own) for candidate in group] for group, own in groups])
 
 
 def smoothed_bleu4(statistics: BleuStatistics) -> float:

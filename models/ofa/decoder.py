@@ -19,6 +19,7 @@ from models.ofa.attention import (
     token_buckets,
 )
 from models.ofa.configuration import OFAConfig
+from models.ofa.dropout import Dropout
 from models.ofa.encoder import OFAEncoderOutput
 from models.ofa.layers import KeysValues, LayerCache, OFADecoderLayer, in_compute_dtype
 from models.ofa.resnet import STRIDE
@@ -58,7 +59,7 @@ class OFADecoder(nn.Module):
         self.gradient_checkpointing = False
         self.pos_scaling = (width / heads * config.attn_scale_factor) ** -0.5
         self.embed_scale = width**0.5 if config.scale_embedding else 1.0
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.embed_tokens = embed_tokens
         self.layernorm_embedding = nn.LayerNorm(width)
         self.embed_positions = nn.Embedding(config.max_position_embeddings + 2, width)

@@ -20,6 +20,7 @@ from models.ofa.attention import (
     token_buckets,
 )
 from models.ofa.configuration import OFAConfig
+from models.ofa.dropout import Dropout
 from models.ofa.layers import OFAEncoderLayer, in_compute_dtype
 from models.ofa.resnet import OUT_CHANNELS, STRIDE, ResNet
 
@@ -55,7 +56,7 @@ class OFAEncoder(nn.Module):
         self.gradient_checkpointing = False
         self.pos_scaling = (width / heads * config.attn_scale_factor) ** -0.5
         self.embed_scale = width**0.5 if config.scale_embedding else 1.0
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.layernorm_embedding = nn.LayerNorm(width)
         self.embed_tokens = embed_tokens
         self.type_embedding = nn.Embedding(2, width)

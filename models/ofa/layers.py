@@ -10,6 +10,7 @@ from transformers.activations import ACT2FN
 
 from models.ofa.attention import OFAAttention
 from models.ofa.configuration import OFAConfig
+from models.ofa.dropout import Dropout
 from models.ofa.resnet import DropPath
 
 KeysValues = tuple[Tensor, Tensor]
@@ -34,7 +35,7 @@ class FeedForwardBlock(nn.Module):
         self.ffn_layer_norm = nn.LayerNorm(hidden)
         self.final_layer_norm = nn.LayerNorm(config.d_model)
         self.activation = ACT2FN[config.activation_function]
-        self.activation_dropout = nn.Dropout(config.activation_dropout)
+        self.activation_dropout = Dropout(config.activation_dropout)
 
     def feed_forward(self, x: Tensor) -> Tensor:
         hidden = self.activation_dropout(self.activation(self.fc1(self.final_layer_norm(x))))
@@ -52,7 +53,7 @@ class OFAEncoderLayer(FeedForwardBlock):
         self.self_attn_layer_norm = nn.LayerNorm(config.d_model)
         self.self_attn_mid_layer_norm = nn.LayerNorm(config.d_model)
         self._init_feed_forward(config, config.encoder_ffn_dim)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
@@ -77,7 +78,7 @@ class OFADecoderLayer(FeedForwardBlock):
         self.cross_attn_layer_norm = nn.LayerNorm(config.d_model)
         self.cross_attn_mid_layer_norm = nn.LayerNorm(config.d_model)
         self._init_feed_forward(config, config.decoder_ffn_dim)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.drop_path = DropPath(drop_path)
 
     def forward(

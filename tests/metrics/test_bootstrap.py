@@ -7,14 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metrics.bleu import BleuReferences, bleu
+from metrics.bleu import bleu, bleu_statistics
 from metrics.bootstrap import Contributions, compare, flatten, intervals, unflatten
+from metrics.overlap import NgramOverlap
 
 WORDS = "a the dog cat runs sits on mat red".split()
 
 
 def prediction(image: str, style: str, scores: dict[str, float | None], caption="a dog", reference="a dog") -> dict:
-    statistics = BleuReferences([reference]).compare(caption)
+    [statistics] = bleu_statistics(NgramOverlap([caption], [[reference]]))
     return {"image_id": image, "style": style, "caption": caption, "scores": scores, "bleu": flatten(statistics)}
 
 

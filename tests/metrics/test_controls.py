@@ -7,7 +7,7 @@ import pytest
 from data.samples import Sample
 from metrics import controls
 from metrics.cider import cider
-from metrics.controls import CiderCorpus, constant_captions, in_next_style
+from metrics.controls import constant_captions, constant_cider, in_next_style
 
 WORDS = "a the dog cat runs sits on in red blue park mat".split()
 STYLES = ("Sweet", "Cynical", "Humorous")
@@ -45,14 +45,14 @@ def test_a_style_that_is_not_listed_has_no_next_one() -> None:
 # --- constant caption ------------------------------------------------------------------------------------------------
 
 
-def test_the_indexed_corpus_equals_cider_with_one_caption_for_all() -> None:
+def test_the_indexed_references_give_cider_with_one_caption_for_all() -> None:
     rng = random.Random(1)
     references = [sentences(seed, rng.randint(1, 4)) for seed in range(20)]
     # Captions of the corpus, other ones, with words it never saw, of a single word, empty.
     candidates = [references[0][0], *sentences(99, 10), "zebra a dog zebra", "dog", ""]
     expected = [sum(cider([candidate] * 20, references)) / 20 for candidate in candidates]
     assert max(expected) > 0.3
-    assert list(CiderCorpus(references).scores(candidates)) == pytest.approx(expected, abs=1e-9)
+    assert list(constant_cider(candidates, references)) == pytest.approx(expected, abs=1e-9)
 
 
 def test_the_best_caption_of_each_style_is_found() -> None:

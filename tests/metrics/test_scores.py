@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metrics.bleu import BleuReferences, BleuStatistics, bleu
-from metrics.cider import CiderD, DocumentFrequency, cider
+from metrics.bleu import BleuStatistics, bleu, bleu_statistics
+from metrics.cider import DocumentFrequency, cider, cider_of
+from metrics.overlap import NgramOverlap
 from metrics.ptb_tokenizer import ptb_tokenize
 from metrics.rouge import rouge_l
 from tests.conftest import SHARED, needs_shared
@@ -55,15 +56,21 @@ def keyed(corpus: Corpus) -> tuple[dict[int, list[str]], dict[int, list[str]]]:
     return dict(enumerate(references)), {row: [candidate] for row, candidate in enumerate(candidates)}
 
 
+def statistics(candidate: str, references: list[str]) -> list[BleuStatistics]:
+    return bleu_statistics(NgramOverlap([candidate], [references]))
+
+
 def test_bleu_by_hand() -> None:
     # "a b c" against "a b d": 2 of 3 words, 1 of 2 pairs, 0 of 1 triple; equal length.
-    one = BleuReferences(["a b d", "a x y z z z"]).compare("a b c")
+    [one] = statistics("a b c", ["a b d", "a x y z z z"])
     assert one == BleuStatistics((2, 1, 0, 0), (3, 2, 1, 0), 3, 3)
     assert bleu([one])[:2] == pytest.approx([2 / 3, math.sqrt(2 / 3 * 1 / 2)])
     # "a a a" against "a b": clipped to one of three; longer than the reference, so no penalty.
-    assert bleu([BleuReferences(["a b"]).compare("a a a")])[0] == pytest.approx(1 / 3)
+    assert bleu(statistics("a a a", ["a b"]))[0] == pytest.approx(1 / 3)
     # "a" against "a b": all correct, brevity penalty exp(1 - 2/1).
-    assert bleu([BleuReferences(["a b"]).compare("a")])[0] == pytest.approx(math.exp(-1))
+    assert bleu(statistics("a", ["a b"]))[0] == pytest.approx(math.exp(-1))
+    # references of 1 and 3 words are as close to 2: the shorter counts
+    assert statistics("a b", ["a b c", "a", "a b c d e"])[0].reference_length == 1
 
 
 def test_rouge_by_hand() -> None:
@@ -92,7 +99,7 @@ def test_bleu_as_pycocoevalcap(corpus: Callable[[], Corpus]) -> None:
 
     candidates, references = corpus()
     theirs, theirs_each = Bleu(4).compute_score(*keyed((candidates, references)), verbose=0)
-    ours = [BleuReferences(of_image).compare(one) for one, of_image in zip(candidates, references, strict=True)]
+    ours = bleu_statistics(NgramOverlap(candidates, references))
     assert bleu(ours) == pytest.approx(theirs, abs=1e-9, rel=0)
     assert [bleu([one]) for one in ours] == [
         pytest.approx(each, abs=1e-9, rel=0) for each in zip(*theirs_each, strict=True)
@@ -139,9 +146,16 @@ def test_cider_d_of_a_corpus_as_modelscope(corpus: Callable[[], Corpus], tmp_pat
             gts, [{"image_id": row, "caption": caption} for row, caption in res.items()]
         )[1]
     assert cider(candidates, references, table) == pytest.approx(theirs, abs=1e-9, rel=0)
-    scorer = CiderD(table, keep=7)
-    for _ in range(2):  # from the cache as well
-        assert scorer.score(candidates, references) == pytest.approx(theirs, abs=1e-9, rel=0)
+
+
+def test_several_candidates_share_their_references() -> None:
+    candidates, references = random_corpus(3)
+    frequency = DocumentFrequency.of([["a dog runs"], ["the ball"], ["a red ball"]])
+    set_of = [row % len(references) for row in range(3 * len(references))]
+    said = [candidates[(7 * row) % len(candidates)] for row in range(len(set_of))]
+    together, alone = NgramOverlap(said, references, set_of), NgramOverlap(said, [references[i] for i in set_of])
+    assert bleu_statistics(together) == bleu_statistics(alone)
+    assert cider_of(together, frequency) == pytest.approx(cider_of(alone, frequency), abs=1e-9)
 
 
 words = st.lists(st.sampled_from("abcde"), max_size=8).map(" ".join)
@@ -156,7 +170,7 @@ def test_bounds_and_order(candidate: str, references: list[str], shuffler: rando
     for score in (
         lambda refs: rouge_l(candidate, refs),
         lambda refs: cider([candidate], [refs], table)[0] / 10,
-        lambda refs: bleu([BleuReferences(refs).compare(candidate)])[3],
+        lambda refs: bleu(statistics(candidate, refs))[3],
     ):
         assert -1e-12 <= score(references) <= 1 + 1e-9
         assert score(references) == pytest.approx(score(shuffled), abs=1e-12)

@@ -1,0 +1,21 @@
+"""Dropout whose random numbers cost little on a CPU.
+
+torch draws one number of a Bernoulli distribution for each element there, which took a twelfth of an update of a small
+model. Eight elements share a draw of 64 bits here, a byte each, so that the rate is rounded to 1/256; what is kept is
+scaled by the rounded rate. On an accelerator it is torch's own.
+"""
+
+import torch
+from torch import Tensor, nn
+
+_BYTE = 256
+
+
+class Dropout(nn.Dropout):
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.p == 0 or x.device.type != "cpu":
+            return super().forward(x)
+        kept = max(1, _BYTE - round(_BYTE * self.p))
+        draws = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
+        mask = draws.view(torch.uint8)[: x.numel()].view(x.shape) < kept
+        return x * mask.to(x.dtype).mul_(_BYTE / kept)
