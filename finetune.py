@@ -48,6 +48,9 @@ def train(config: Config, args: argparse.Namespace) -> int:
     """Train, and keep the best checkpoint in work_dir."""
     if args.resume and getattr(args, "checkpoint", None):
         raise ValueError("--resume continues the run in work_dir and --checkpoint starts a new one; give one of them")
+    from trainers.memory import use_huge_pages
+
+    use_huge_pages()
     with _results_only():
         from trainers.build import run_training
 

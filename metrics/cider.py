@@ -36,7 +36,7 @@ class DocumentFrequency:
 
     def of_each(self, ngrams: Iterable[Ngram]) -> np.ndarray:
         """The count of each n-gram, 0 for one never seen."""
-        return np.array([self.counts.get(ngram, 0) for ngram in ngrams], dtype=float)
+        return np.fromiter((self.counts.get(ngram, 0) for ngram in ngrams), float)
 
 
 def idf(documents: float, counts: np.ndarray) -> np.ndarray:

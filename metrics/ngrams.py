@@ -35,7 +35,7 @@ class Counts(NamedTuple):
 
 
 class CountedCaptions:
-    """The n-grams of one order after the other of some captions.
+    """Captions in words, whose n-grams are counted one order after the other.
 
     Attributes:
         lengths: int64 [captions], in words.
