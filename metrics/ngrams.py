@@ -18,7 +18,7 @@ Ngram = tuple[str, ...]
 
 
 class Counts(NamedTuple):
-    """How often captions have n-grams: a row, of int64, for each caption and each n-gram that it has.
+    """How often captions have n-grams: a row, of int32, for each caption and each n-gram that it has.
 
     Rows are in ascending order of `caption`, and of `ngram` within one.
     """
@@ -76,15 +76,16 @@ class CountedOrder:
     def __init__(self, words: list[str], order: int, place: np.ndarray, ngram: np.ndarray, caption: np.ndarray) -> None:
         self.order = order
         self.different = int(ngram.max()) + 1 if len(ngram) else 0
-        rows, number = np.unique(caption * self.different + ngram, return_counts=True)
-        self.counts = Counts(*np.divmod(rows, max(1, self.different)), number)
-        self._words, self._place, self._ngram = words, place, ngram
+        rows, times = np.unique(caption * self.different + ngram, return_counts=True)
+        columns = *np.divmod(rows, max(1, self.different)), times
+        self.counts = Counts(*(column.astype(np.int32) for column in columns))
+        self._words = words
+        self._place = np.zeros(self.different, dtype=np.int64)  # of each n-gram, any one
+        self._place[ngram] = place
 
     def names(self) -> list[Ngram]:
         """The words of each n-gram."""
-        place = np.zeros(self.different, dtype=np.int64)
-        place[self._ngram] = self._place  # any one of its places
-        return [tuple(self._words[start : start + self.order]) for start in place.tolist()]
+        return [tuple(self._words[start : start + self.order]) for start in self._place.tolist()]
 
     def documents(self, counts: Counts, document: np.ndarray) -> np.ndarray:
         """In how many documents each n-gram occurs, int64 [different]; `document` [captions of `counts`]."""
