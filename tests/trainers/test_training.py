@@ -42,7 +42,7 @@ def step(trainer: Any, batch: Any) -> dict[str, torch.Tensor]:
 
 def test_the_loss_falls_and_is_the_same_as_ever(demo, tmp_path):
     """Recorded losses per token of a seeded run; 5.7 is ln 300, the model knows nothing. They change only with the
-    model's start, the data or the arithmetic."""
+    model's start, dropout, the data or the arithmetic."""
     config = nano_config(demo, tmp_path, "train.max_steps=5", "train.lr=2e-3", "train.warmup_proportion=0")
     train(config)
     losses = [loss for _, loss in history(config)]
@@ -50,7 +50,7 @@ def test_the_loss_falls_and_is_the_same_as_ever(demo, tmp_path):
     assert losses[-1] < losses[0] - 0.1
 
 
-GOLDEN = [6.39379, 6.04724, 5.9127, 5.69906, 5.71106]
+GOLDEN = [6.35137, 6.05768, 5.88582, 5.67102, 5.69241]
 
 
 def test_accumulated_micro_batches_equal_one_batch(demo, tmp_path):
