@@ -33,6 +33,10 @@ needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason=f"needs the refere
 needs_java = pytest.mark.skipif(shutil.which("java") is None, reason="needs a JVM (`java`) on the PATH")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--goldens", metavar="DIR", help="the folder whose golden cases tests/parity runs")
+
+
 @pytest.fixture(scope="session")
 def network_watch() -> Iterator[Watch]:
     watch = Watch()
