@@ -40,17 +40,25 @@ def step(trainer: Any, batch: Any) -> dict[str, torch.Tensor]:
 # --- the loss --------------------------------------------------------------------------------------------------------
 
 
-def test_the_loss_falls_and_is_the_same_as_ever(demo, tmp_path):
+# An update proportional to its gradient: plain Adam turns the rounding noise of gradients that are zero into full steps,
+# and five updates later the losses of two processors differ in the third digit.
+PROPORTIONAL = ["train.adam_eps=1", "train.warmup_proportion=0"]
+RECORDED = {
+    # Batch statistics of six tiny images amplify rounding, too: with a tower that learns, three updates are repeatable.
+    "frozen tower": (["train.max_steps=5", "train.lr=3", "train.freeze_resnet=true"], [6.28815, 5.46308, 4.64854, 4.42463, 4.22034]),
+    "whole model": (["train.max_steps=3", "train.lr=1"], [6.35137, 6.03383, 5.71734]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("trained", RECORDED)
+def test_the_loss_falls_and_is_the_same_as_ever(demo, tmp_path, trained):
     """Recorded losses per token of a seeded run; 5.7 is ln 300, the model knows nothing. They change only with the
-    model's start, dropout, the data or the arithmetic."""
-    config = nano_config(demo, tmp_path, "train.max_steps=5", "train.lr=2e-3", "train.warmup_proportion=0")
+    model's start, dropout, the data or the arithmetic, and are the same on every processor (seen: AVX-512, AVX2 and
+    SSE, 1e-4 apart at most)."""
+    sets, recorded = RECORDED[trained]
+    config = nano_config(demo, tmp_path, *PROPORTIONAL, *sets)
     train(config)
-    losses = [loss for _, loss in history(config)]
-    assert losses == pytest.approx(GOLDEN, abs=1e-3)
-    assert losses[-1] < losses[0] - 0.1
-
-
-GOLDEN = [6.35137, 6.05768, 5.88582, 5.67102, 5.69241]
+    assert [loss for _, loss in history(config)] == pytest.approx(recorded, abs=5e-4)
 
 
 def test_accumulated_micro_batches_equal_one_batch(demo, tmp_path):
