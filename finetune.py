@@ -52,7 +52,7 @@ def train(config: Config, args: argparse.Namespace) -> int:
 
     use_huge_pages()
     with _results_only():
-        from trainers.build import run_training
+        from tasks.captioning.build import run_training
 
         # What torchrun tells a process about itself; nothing else is read from the environment.
         rank, ranks, local = (int(os.environ.get(name, default)) for name, default in _TORCHRUN)
@@ -69,7 +69,7 @@ def evaluate(config: Config, args: argparse.Namespace) -> int:
     model that sees no image (blank-image) or is asked for another style (wrong-style), or no model (constant).
     """
     with _results_only():
-        from metrics.evaluation import run_evaluation
+        from tasks.captioning.evaluation import run_evaluation
 
         if args.bootstrap is not None:
             config = replace(config, eval=replace(config.eval, bootstrap=args.bootstrap))
@@ -89,7 +89,7 @@ def inference(config: Config, args: argparse.Namespace) -> int:
     # A comma inside parentheses belongs to the name: "Articulate (Well-spoken, Expressive)".
     styles = [style.strip() for style in re.split(r",(?![^()]*\))", args.style)] if args.style else None
     with _results_only():
-        from metrics.inference import run_inference
+        from tasks.captioning.inference import run_inference
 
         captions = run_inference(
             config,
@@ -131,8 +131,8 @@ def doctor(config: Config, args: argparse.Namespace) -> int:
 def conf(config: Config, args: argparse.Namespace) -> int:
     """Print the configuration that the file and the overrides amount to."""
     if args.jq:
-        from metrics.json_query import query
-        from metrics.results import to_lines
+        from evaluation.json_query import query
+        from evaluation.results import to_lines
 
         _write(to_lines(query(args.jq, config.to_dict())))
     else:
@@ -187,8 +187,8 @@ def results(args: argparse.Namespace) -> int:
     The program gets a list of objects: what a run's metrics.json holds, "run" (its folder) and "conf". Strings are
     written without quotes.
     """
-    from metrics.json_query import query
-    from metrics.results import read_results, to_csv, to_lines
+    from evaluation.json_query import query
+    from evaluation.results import read_results, to_csv, to_lines
 
     found = query(args.jq, read_results(args.folder))
     if found:
@@ -202,7 +202,7 @@ def compare(args: argparse.Namespace) -> int:
 
     The intervals are a paired bootstrap over images. Both runs must have been evaluated on the same split.
     """
-    from metrics.comparison import compare_runs, to_json, to_text
+    from evaluation.comparison import compare_runs, to_json, to_text
 
     found = compare_runs(args.first, args.second, args.bootstrap)
     _write(json.dumps(to_json(found)) if args.json else to_text(found, args.first, args.second))
@@ -217,7 +217,7 @@ def score(args: argparse.Namespace) -> int:
     there too: style, fluency, copies. With --output, `compare` and `report` take the folder as a run.
     """
     with _results_only():
-        from metrics.scoring import run_scoring
+        from evaluation.scoring import run_scoring
 
         scores = run_scoring(
             args.references,
@@ -238,7 +238,7 @@ def score(args: argparse.Namespace) -> int:
 def report(args: argparse.Namespace) -> int:
     """Write one HTML page about evaluated runs, which needs nothing beside itself; print its path."""
     with _results_only():
-        from metrics.report.page import write_report
+        from report.page import write_report
 
         path = write_report(args.runs, args.output, captions=args.captions, replicates=args.bootstrap)
     _write(str(path))
@@ -253,7 +253,7 @@ def export(args: argparse.Namespace) -> int:
     scores, and a checksum of every file. Nothing is overwritten, and nothing of the run is removed.
     """
     with _results_only():
-        from models.sharing import export_run
+        from serving.sharing import export_run
 
         path = export_run(args.run, args.out, data_license=args.data_license)
     _write(str(path))
@@ -264,7 +264,7 @@ def export(args: argparse.Namespace) -> int:
 def import_(args: argparse.Namespace) -> int:
     """Unpack an exported .tar.gz into a new folder, checked file by file; print its path."""
     with _results_only():
-        from models.sharing import import_archive
+        from serving.sharing import import_archive
 
         path = import_archive(args.archive, args.out)
     _write(str(path))
@@ -278,7 +278,7 @@ def push(args: argparse.Namespace) -> int:
     --dry-run says what would be sent, and sends nothing.
     """
     with _results_only():
-        from models.hubs import push as send
+        from serving.hubs import push as send
 
         sent = send(args.folder, args.to, private=not args.public, dry_run=args.dry_run)
     _write(json.dumps(sent))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data.files import replacing
-from metrics.results import to_csv
+from evaluation.results import to_csv
 from sweeps.trial import Outcome, write_json
 
 RESULTS, LEADERBOARD, BEST = "results.jsonl", "leaderboard.csv", "best.json"

@@ -11,7 +11,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from config import Config, parse_config
-from metrics.results import read_object
+from evaluation.results import read_object
 from sweeps.display import Display
 from sweeps.ledger import BEST, prune, ranked, value, write_ledger
 from sweeps.search import Sweep, Trial, survivors, trials, with_budget

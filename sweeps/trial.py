@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from data.files import replacing
-from metrics.results import METRICS_FILE, read_object
+from evaluation.results import METRICS_FILE, read_object
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS_FILE = "settings.json"

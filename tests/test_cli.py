@@ -52,9 +52,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
     calls = Calls()
     captions = [{"image": "a.jpg", "style": "Sweet", "caption": "how lovely"}]
     functions = {
-        ("trainers.build", "run_training"): {"CIDEr": 1.0},
-        ("metrics.evaluation", "run_evaluation"): {"CIDEr": 0.5, "METEOR": None},
-        ("metrics.inference", "run_inference"): captions,
+        ("tasks.captioning.build", "run_training"): {"CIDEr": 1.0},
+        ("tasks.captioning.evaluation", "run_evaluation"): {"CIDEr": 0.5, "METEOR": None},
+        ("tasks.captioning.inference", "run_inference"): captions,
         ("data.demo", "render"): None,
         ("data", "read_split"): "split",
         ("data.doctor", "examine"): Report(faults=[]),

@@ -17,7 +17,10 @@ from packaging.utils import canonicalize_name
 
 from tests.conftest import ROOT
 
-PACKAGES = {"data", "metrics", "models", "preprocessors", "rewards", "sweeps", "tests", "trainers"}
+PACKAGES = {
+    *{"data", "evaluation", "metrics", "models", "preprocessors", "report", "rewards", "serving", "sweeps", "tasks"},
+    *{"tests", "trainers"},
+}
 FOLDERS = PACKAGES | {".ci", "benchmarks", "conf", "docs", "scripts", "work_dir"}
 FILES = {
     *{".gitignore", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md"},

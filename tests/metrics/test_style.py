@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evaluation.style_report import style_report, summary
 from metrics.cider import cider
 from metrics.diversity import distinct, diversity, repeated_share
 from metrics.fluency import KneserNey
@@ -22,7 +23,6 @@ from metrics.style import (
     style_evaluator,
 )
 from metrics.style_classifier import StyleClassifier
-from metrics.style_report import style_report, summary
 from tests.rewards.test_rewards import split_of
 
 words = st.lists(st.sampled_from("a the dog cat runs sits".split()), max_size=6).map(" ".join)

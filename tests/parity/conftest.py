@@ -1,8 +1,9 @@
 """Golden outputs of the original systems: every case that a folder holds becomes a test.
 
 A test function says which files it is for, `@pytest.mark.goldens("lxmert_encoder*", system="lxmert")`, and gets each
-that is there as `golden`. Without `--goldens DIR` the folder is `SHARED/parity/SYSTEM`; with it, DIR and its subfolders, and a
-test whose files DIR does not hold is left out. File names may carry a suffix, sizes and numbers may be any.
+that is there as `golden`. Without `--goldens DIR` the folder is `SHARED/parity/SYSTEM`; with it, DIR and its
+subfolders, and a test whose files DIR does not hold is left out. File names may carry a suffix, sizes and numbers may
+be any.
 """
 
 import importlib.util

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from config import Config, parse_config
-from trainers.build import prepare
+from tasks.captioning.build import prepare
 from trainers.distributed import World
 from trainers.progress import HISTORY_FILE
 

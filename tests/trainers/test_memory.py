@@ -35,7 +35,7 @@ def test_training_asks_for_huge_pages(monkeypatch: pytest.MonkeyPatch) -> None:
         found.append(os.environ.get("THP_MEM_ALLOC_ENABLE"))
         return {}
 
-    monkeypatch.setattr("trainers.build.run_training", run_training)
+    monkeypatch.setattr("tasks.captioning.build.run_training", run_training)
     monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", "0")
     monkeypatch.delenv("THP_MEM_ALLOC_ENABLE")
     assert finetune.train(Config(), argparse.Namespace(resume=False)) == 0

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from tasks.captioning import trainer as stylish_trainer
+from tasks.captioning.build import run_training
 from tests.conftest import ROOT
 from tests.trainers.nano import (
     UPDATES,
@@ -21,8 +23,6 @@ from tests.trainers.nano import (
     saved_weights,
     train,
 )
-from trainers import stylish_trainer
-from trainers.build import run_training
 from trainers.checkpointing import STATE_FILE
 from trainers.progress import append_history
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from tasks.captioning.build import prepare
 from tests.trainers.nano import DIVISIBLE, assert_close, assert_equal, history, nano_config, saved_weights, train
-from trainers.build import prepare
 from trainers.distributed import World
 
 TASKS = ("style_mlm.mask_style_weight=1", "style_mlm.mask_caption_weight=0.5", "style_matching.weight=0.25")

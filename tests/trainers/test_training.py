@@ -10,6 +10,10 @@ from modelscope.trainers.builder import TRAINERS
 from modelscope.trainers.trainer import EpochBasedTrainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tasks.captioning import build
+from tasks.captioning import trainer as stylish_trainer
+from tasks.captioning.build import prepare, run_training
+from tasks.captioning.trainer import StylishOFATrainer
 from tests.trainers.nano import (
     DIVISIBLE,
     STYLES,
@@ -21,10 +25,7 @@ from tests.trainers.nano import (
     saved_weights,
     train,
 )
-from trainers import build, stylish_trainer
-from trainers.build import prepare, run_training
 from trainers.distributed import World
-from trainers.stylish_trainer import StylishOFATrainer
 
 THREE = "train.max_steps=3"
 
@@ -40,14 +41,17 @@ def step(trainer: Any, batch: Any) -> dict[str, torch.Tensor]:
 # --- the loss --------------------------------------------------------------------------------------------------------
 
 
-# An update proportional to its gradient: plain Adam turns the rounding noise of gradients that are zero into full steps,
-# and five updates later the losses of two processors differ in the third digit.
+# An update proportional to its gradient: plain Adam turns the rounding noise of gradients that are zero into full
+# steps, and five updates later the losses of two processors differ in the third digit.
 PROPORTIONAL = ["train.adam_eps=1", "train.warmup_proportion=0"]
 RECORDED = {
     # Batch statistics of six tiny images amplify rounding, too: with a tower that learns, three updates are repeatable.
-    "frozen tower": (["train.max_steps=5", "train.lr=3", "train.freeze_resnet=true"], [6.28815, 5.46308, 4.64854, 4.42463, 4.22034]),
+    "frozen tower": (
+        ["train.max_steps=5", "train.lr=3", "train.freeze_resnet=true"],
+        [6.28815, 5.46308, 4.64854, 4.42463, 4.22034],
+    ),
     "whole model": (["train.max_steps=3", "train.lr=1"], [6.35137, 6.03383, 5.71734]),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("trained", RECORDED)
