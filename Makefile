@@ -48,6 +48,7 @@ demo: install
 
 lint: install
 	$(BIN)/ruff check --no-cache  # its cache has hidden faults of imports
+	$(BIN)/lint-imports --no-cache
 
 types: install
 	$(BIN)/mypy

@@ -28,8 +28,8 @@ class Contributions:
     """What each caption adds to the scores of a set.
 
     Attributes:
-        keys: (image, style) of each caption.
-        bleu: [N, 10] int64: `BleuStatistics`, flat.
+        keys: (image, style or question) of each prediction.
+        bleu: [N, 10] int64: `BleuStatistics`, flat; [N, 0] where the predictions are no captions.
         each: metric -> [N] values whose mean is the score; NaN where a caption has none.
         overall: metric -> the score of all captions, where it is not that mean (METEOR): its draws are moved there.
     """
@@ -45,15 +45,17 @@ class Contributions:
 
         Raises ValueError for predictions without contributions.
         """
-        if any("scores" not in row or "bleu" not in row for row in predictions):
+        if any("scores" not in row for row in predictions):
             raise ValueError("the predictions hold no scores of each caption: evaluate the run again")
         names = list(dict.fromkeys(name for row in predictions for name in row["scores"]))
         columns = {name: [row["scores"].get(name) for row in predictions] for name in names}
         each = {name: np.array([np.nan if v is None else v for v in values], float) for name, values in columns.items()}
         overall = {"METEOR": float(metrics["METEOR"])} if metrics and metrics.get("METEOR") is not None else {}
         return cls(
-            keys=tuple((str(row["image_id"]), row["style"]) for row in predictions),
-            bleu=np.array([row["bleu"] for row in predictions], dtype=np.int64),
+            keys=tuple(
+                (str(row["image_id"]), str(row.get("style", row.get("question_id", "")))) for row in predictions
+            ),
+            bleu=np.array([row.get("bleu", ()) for row in predictions], dtype=np.int64),
             each={name: values for name, values in each.items() if name not in BLEU},
             overall={name: score for name, score in overall.items() if name in each},
         )
@@ -68,7 +70,9 @@ class Contributions:
         parts = [(weights @ sums, weights @ counts) for weights in _image_weights(images, replicates, seed)]
         total, number = (np.concatenate(part) for part in zip(*parts, strict=True))
         statistics = total[:, : self.bleu.shape[1]]
-        found = dict(zip(BLEU, np.array([bleu([unflatten(row)]) for row in statistics]).T, strict=True))
+        found: dict[str, np.ndarray] = {}
+        if self.bleu.size:
+            found = dict(zip(BLEU, np.array([bleu([unflatten(row)]) for row in statistics]).T, strict=True))
         for column, (name, values) in enumerate(self.each.items(), start=self.bleu.shape[1]):
             with np.errstate(invalid="ignore"):  # no caption of a draw has a value: NaN
                 found[name] = total[:, column] / number[:, column]
@@ -78,7 +82,7 @@ class Contributions:
 
     def scores(self) -> dict[str, float]:
         """metric -> score of all captions."""
-        found = dict(zip(BLEU, bleu([unflatten(self.bleu.sum(0))]), strict=True))
+        found = dict(zip(BLEU, bleu([unflatten(self.bleu.sum(0))]), strict=True)) if self.bleu.size else {}
         found |= {name: float(np.nanmean(values)) for name, values in self.each.items() if not np.isnan(values).all()}
         return found | self.overall
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from data.samples import Sample
 from evaluation import java
 from metrics.bleu import BleuStatistics, bleu, bleu_statistics
 from metrics.cider import DocumentFrequency, cider_of
@@ -253,3 +254,37 @@ def _with_java(
         if found.each is not None:
             each[name] = [found.each[row] for row in rows]
     return CaptionScores(scores, each, core.bleu_statistics, notes)
+
+
+# --- of samples -------------------------------------------------------------------------------------------------------
+
+
+def evaluate_captions(
+    samples: Sequence[Sample],
+    captions: Sequence[str],
+    *,
+    scorer: str,
+    meteor: bool,
+    spice: bool,
+    java_timeout_s: float,
+    document_frequency: DocumentFrequency | None = None,
+) -> dict[str, Any]:
+    """Scores of `captions`, one for each of `samples`, against the samples' references.
+
+    The other arguments are those of `score_styles`. Returns metric -> score (None: not to be
+    had, and a line of the log says why), `n_images`, `n_captions`, and `per_style`: style -> metric -> score.
+    """
+    settings = {"scorer": scorer, "meteor": meteor, "spice": spice, "java_timeout_s": java_timeout_s}
+    found = score_samples(samples, captions, frequency=document_frequency, **settings)
+    return found.to_dict(len({sample.image_id for sample in samples}))
+
+
+def score_samples(samples: Sequence[Sample], captions: Sequence[str], **settings: Any) -> StyledScores:
+    """`score_styles` of one caption for each of `samples`; `settings` are its keywords."""
+    return score_styles(
+        captions,
+        [sample.references for sample in samples],
+        [sample.style for sample in samples],
+        ids=[f"{sample.image_id} ({sample.style})" for sample in samples],
+        **settings,
+    )

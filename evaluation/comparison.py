@@ -4,21 +4,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from data.files import read_list, read_object
+from data.run_folder import RunFolder
 from evaluation.bootstrap import Contributions, Difference, compare
-from evaluation.results import METRICS_FILE, read_list, read_object
-
-PREDICTIONS_FILE = "predictions.json"
 
 
 def read_contributions(run: str | Path) -> Contributions:
     """What the captions of an evaluated run contribute. ValueError where it has not been evaluated."""
-    folder = Path(run)
-    if not (folder / PREDICTIONS_FILE).exists():
-        raise ValueError(f"{folder} has no {PREDICTIONS_FILE}: evaluate this run first")
+    files = RunFolder(run)
+    if not files.predictions.exists():
+        raise ValueError(f"{files.path} has no {files.predictions.name}: evaluate this run first")
     try:
-        return Contributions.of(read_list(folder / PREDICTIONS_FILE), read_object(folder / METRICS_FILE))
+        return Contributions.of(read_list(files.predictions), read_object(files.metrics))
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{folder / PREDICTIONS_FILE}: {error}") from error
+        raise ValueError(f"{files.predictions}: {error}") from error
 
 
 def compare_runs(first: str, second: str, replicates: int) -> dict[str, Difference]:
@@ -56,7 +55,13 @@ def to_text(differences: Mapping[str, Difference], first: str, second: str) -> s
         )
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
-    return "\n".join([*text, "95% intervals, paired over images; * the difference is more than chance"])
+    return "\n".join(
+        [
+            *text,
+            "95% intervals, paired over images; * the difference is beyond image sampling: other images would show it, "
+            "another seed may not",
+        ]
+    )
 
 
 def _with_interval(value: float, ends: tuple[float, float], sign: str = "") -> str:

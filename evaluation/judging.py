@@ -3,29 +3,20 @@
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data.files import replacing
+from data.files import write_text
+from data.run_folder import RunFolder
 from data.samples import Sample, Split
 from evaluation.bootstrap import Contributions, flatten, intervals
-from evaluation.caption_scores import METRICS, StyledScores
+from evaluation.caption_scores import METRICS, StyledScores, score_samples
+from evaluation.judgement import Judgement
 from evaluation.style_report import style_report, summary
 from evaluation.table import render_table
 from metrics.cider import DocumentFrequency
-from tasks.captioning.evaluation import score_samples
 
 LOGGER = logging.getLogger("stylecap")
-JAVA_FILE = "java_scores.json"  # in a run's folder: what Java said of each caption
-
-
-@dataclass(frozen=True, slots=True)
-class Judgement:
-    """What `metrics.json` and `predictions.json` hold."""
-
-    metrics: dict[str, Any]
-    predictions: list[dict[str, Any]]
 
 
 def judge(
@@ -35,7 +26,7 @@ def judge(
     ended: Sequence[bool] | None,
     train: Split | None,
     frequency: DocumentFrequency | None,
-    folder: Path,
+    folder: RunFolder,
     title: str,
     bootstrap: int,
     in_many_styles: Sequence[tuple[str, str]] = (),
@@ -62,7 +53,7 @@ def judge(
         [low, high]. `predictions`: COCO's results form, with the image's file, style, references, the caption's own
         `scores`, and `bleu`, what it contributes to BLEU.
     """
-    cache = _read_cache(folder / JAVA_FILE) if meteor or spice else {}
+    cache = _read_cache(folder.java_scores) if meteor or spice else {}
     known = len(cache)
     found = score_samples(
         samples,
@@ -76,7 +67,7 @@ def judge(
         frequency=frequency,
     )
     if len(cache) > known:
-        _write_cache(folder / JAVA_FILE, cache)
+        _write_cache(folder.java_scores, cache)
     style, named = style_report(samples, captions, ended, train, folder, in_many_styles)
     predictions = _predictions(samples, captions, found, named, ended)
     metrics = found.to_dict(len({sample.image_id for sample in samples})) | style
@@ -138,6 +129,4 @@ def _read_cache(path: Path) -> dict[str, Any]:
 
 
 def _write_cache(path: Path, cache: Mapping[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(cache), encoding="utf-8")
+    write_text(path, json.dumps(cache))

@@ -3,12 +3,12 @@
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-METRICS_FILE = "metrics.json"  # of an evaluated run, in its folder
-CONF_FILE = "conf.json"  # the run's configuration, likewise
+from data.files import flatten, read_object
+from data.run_folder import RunFolder
 
 
 def read_results(folder: str | Path) -> list[dict[str, Any]]:
@@ -19,39 +19,15 @@ def read_results(folder: str | Path) -> list[dict[str, Any]]:
     """
     if not Path(folder).is_dir():
         raise ValueError(f"{folder} is no folder: name the one that holds the runs")
-    files = sorted(Path(folder).rglob(METRICS_FILE))
+    files = sorted(Path(folder).rglob(RunFolder("").metrics.name))
     return [read_run(file.parent) for file in files if not any(part.startswith(".") for part in file.parts[:-1])]
 
 
 def read_run(run: Path) -> dict[str, Any]:
     """The object of one run, as `read_results` gives it."""
-    conf = run / CONF_FILE
-    return {"run": str(run)} | read_object(run / METRICS_FILE) | {"conf": read_object(conf) if conf.exists() else None}
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """A JSON object from a file. ValueError, naming it, for what is none."""
-    found = _read(path)
-    if not isinstance(found, dict):
-        raise ValueError(f"{path} holds no JSON object: remove it, or make it anew")
-    return found
-
-
-def read_list(path: Path) -> list[Any]:
-    """A JSON list from a file. ValueError, naming it, for what is none."""
-    found = _read(path)
-    if not isinstance(found, list):
-        raise ValueError(f"{path} holds no JSON list: remove it, or make it anew")
-    return found
-
-
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error}): remove it, or make it anew") from error
+    files = RunFolder(run)
+    conf = read_object(files.conf) if files.conf.exists() else None
+    return {"run": str(run)} | read_object(files.metrics) | {"conf": conf}
 
 
 def to_lines(values: Iterable[Any]) -> str:
@@ -76,14 +52,6 @@ def to_csv(values: Sequence[Any]) -> str:
     writer.writerow(columns)
     writer.writerows([_field(row.get(name)) for name in columns] for row in flat)
     return text.getvalue().rstrip("\n")
-
-
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} -> {"a.b": 1}."""
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-    return flat
 
 
 def _field(value: Any) -> Any:

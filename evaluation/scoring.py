@@ -1,14 +1,17 @@
 """Scores of captions that any system wrote: COCO's results form against references of any form that can be read."""
 
 import json
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from data.files import write_json
 from data.readers import read_split
+from data.run_folder import RunFolder
 from data.samples import Sample, Split
-from evaluation.judging import Judgement, judge
-from tasks.captioning.runs import write_json
+from evaluation.judging import judge
+from rewards.document_frequency import table_of_split
 
 _NAMED = 5  # how many ids an error names
 
@@ -40,16 +43,12 @@ def run_scoring(
     Raises:
         ValueError: a file that cannot be read or has another form; ids that one side lacks, with the first few named.
     """
-    import tempfile
-
-    from rewards.document_frequency import table_of_split
-
     asked = _read(references, split, image_dir).requests()
     captions = match(read_predictions(predictions), asked, predictions, references)
     known = _read(train, "train", image_dir) if train is not None else None
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(output or scratch)
-        judgement: Judgement = judge(
+        folder = RunFolder(output or scratch)
+        judgement = judge(
             asked,
             captions,
             ended=None,
@@ -66,8 +65,8 @@ def run_scoring(
         )
         report = judgement.metrics | {"references": references, "predictions": predictions}
         if output is not None:
-            write_json(folder / "predictions.json", judgement.predictions)
-            write_json(folder / "metrics.json", report)
+            write_json(folder.predictions, judgement.predictions)
+            write_json(folder.metrics, report)
     return report
 
 

@@ -1,15 +1,16 @@
 """What evaluation says beside content: style, fluency, diversity, and whether captions end."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
+from data.run_folder import RunFolder
 from data.samples import Sample, Split
 from metrics.diversity import diversity
 from metrics.fluency import KneserNey
 from metrics.ptb_tokenizer import ptb_tokenize
-from metrics.style import accuracies, judgement_of_humans, sensitivity, style_cider, style_evaluator
+from metrics.style import accuracies, judgement_of_humans, sensitivity, style_cider
 from metrics.style_classifier import StyleClassifier, normal_text
+from rewards.kept_classifier import style_evaluator
 
 
 def style_report(
@@ -17,7 +18,7 @@ def style_report(
     texts: Sequence[str],
     ended: Sequence[bool] | None,
     train: Split | None,
-    work_dir: Path,
+    run: RunFolder,
     in_many_styles: Sequence[tuple[str, str]] = (),
 ) -> tuple[dict[str, Any], list[str | None]]:
     """What is said of all captions, and the style that the evaluator names for each (None: it is not asked).
@@ -27,7 +28,7 @@ def style_report(
         texts: a caption for each.
         ended: whether the model ended each; None where nobody knows.
         train: the training captions, which teach what a style is and what fluent is; None leaves these parts out.
-        work_dir: keeps the style evaluator.
+        run: keeps the style evaluator.
         in_many_styles: (image, caption) of images captioned in several styles, where `samples` have none such.
 
     The first result holds
@@ -41,7 +42,7 @@ def style_report(
     # Read as the model writes: punctuation must not make human captions less fluent or a copy another text.
     known = [normal_text(sample.caption) for sample in train] if train is not None else []
     written = [normal_text(text) for text in texts]
-    evaluator = style_evaluator(work_dir, train) if train is not None else None
+    evaluator = style_evaluator(run, train) if train is not None else None
     style: dict[str, Any] | None = None
     named: list[str | None] = [None] * len(texts)
     if evaluator is not None:

@@ -7,13 +7,13 @@ from typing import Any
 
 import jinja2
 
-from data.files import replacing
+from data.files import write_text
+from data.run_folder import RunFolder
 from evaluation.bootstrap import LEVEL
 from report import plots, tables
-from report.cards import cards
+from report.cards import Describe, cards
 from report.runs import EvaluatedRun, read_runs
 
-PAGE = "report.html"
 _TEMPLATE = "template.html.j2"
 _CURVES = {
     "loss": "Loss",
@@ -23,25 +23,29 @@ _CURVES = {
     "entropy": "Entropy of a token, nats",
     "length": "Length of candidates, tokens",
     "ended": "Share of candidates that end",
-    "val/CIDEr": "Validation: CIDEr",
-    "val/BLEU-4": "Validation: BLEU-4",
     "lr": "Learning rate",
     "grad_norm": "Gradient norm",
     "seconds_per_step": "Seconds a step",
 }
 """Columns of the history that are shown, besides those that begin with one of the following."""
-_PREFIXES = {"loss/": "Loss: {}", "reward/": "Reward: {}"}
+_PREFIXES = {"loss/": "Loss: {}", "reward/": "Reward: {}", "val/": "Validation: {}"}
 _FEWEST = 3  # runs from which on scores are plotted over the parameters that differ
 
 
 def write_report(
-    folders: Sequence[str], output: str | None = None, *, captions: int = 6, replicates: int = 1000
+    folders: Sequence[str],
+    output: str | None = None,
+    *,
+    describe: Describe,
+    captions: int = 6,
+    replicates: int = 1000,
 ) -> Path:
     """Write the page about these runs, and return its path.
 
     Args:
         folders: of evaluated runs; differences are from the first.
         output: the file; None is `report.html` in the first folder.
+        describe: a row of predictions.json -> what the page shows of it.
         captions: images shown of the best, the worst and the random captions.
         replicates: draws behind the intervals.
 
@@ -49,15 +53,13 @@ def write_report(
         ValueError: a folder that has not been evaluated, or a broken file in it.
     """
     runs = read_runs(folders)
-    path = Path(output) if output else runs[0].folder / PAGE
-    page = _environment().get_template(_TEMPLATE).render(context(runs, captions, replicates))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    path = Path(output) if output else RunFolder(runs[0].folder).report
+    page = _environment().get_template(_TEMPLATE).render(context(runs, captions, replicates, describe))
+    write_text(path, page)
     return path
 
 
-def context(runs: Sequence[EvaluatedRun], captions: int, replicates: int) -> dict[str, Any]:
+def context(runs: Sequence[EvaluatedRun], captions: int, replicates: int, describe: Describe) -> dict[str, Any]:
     """What the template shows."""
     colours = {run.name: plots.COLOURS[row % len(plots.COLOURS)] for row, run in enumerate(runs)}
     return {
@@ -73,7 +75,8 @@ def context(runs: Sequence[EvaluatedRun], captions: int, replicates: int) -> dic
         "parameters": _parameters(runs, colours),
         "settings": tables.settings(runs),
         "configurations": [(run.name, json.dumps(run.conf, indent=1)) for run in runs if run.conf],
-        "cards": cards(runs, captions),
+        "cards": cards(runs, captions, describe),
+        "headline": [measure.title for measure in tables.headline(runs)],
     }
 
 
@@ -101,8 +104,9 @@ def _curves(runs: Sequence[EvaluatedRun], colours: dict[str, str]) -> list[tuple
 
 
 def _parameters(runs: Sequence[EvaluatedRun], colours: dict[str, str]) -> list[tuple[str, str]]:
-    """(parameter, SVG of CIDEr over it) of each number that differs between several runs."""
-    scored = [run for run in runs if run.conf and run.metric("CIDEr") is not None]
+    """(parameter, SVG of the headline score over it) of each number that differs between several runs."""
+    score = next((measure.path for measure in tables.headline(runs)), "")
+    scored = [run for run in runs if run.conf and run.metric(score) is not None]
     if len(scored) < _FEWEST:
         return []
     keys = [key for key, _ in tables.settings(scored)]
@@ -110,7 +114,7 @@ def _parameters(runs: Sequence[EvaluatedRun], colours: dict[str, str]) -> list[t
     for key in keys:
         known = [run for run in scored if _is_number(run.conf.get(key))]
         if len({run.conf[key] for run in known}) > 1:
-            values = [(float(run.conf[key]), 100 * run.metric("CIDEr")) for run in known]
+            values = [(float(run.conf[key]), 100 * run.metric(score)) for run in known]
             drawn.append((key, plots.points(values, [colours[run.name] for run in known])))
     return drawn
 

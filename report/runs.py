@@ -1,17 +1,15 @@
 """What a report knows of a run: the files in its folder, read once."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data.files import flatten, read_list, read_object
+from data.run_folder import RunFolder
 from evaluation.bootstrap import Contributions
-from evaluation.comparison import PREDICTIONS_FILE, read_contributions
-from evaluation.results import CONF_FILE, METRICS_FILE, flatten, read_list, read_object
-from tasks.captioning.controls import CONTROLS
-
-HISTORY_FILE = "history.jsonl"
+from evaluation.comparison import read_contributions
+from trainers.history import read_history
 
 
 @dataclass(frozen=True)
@@ -62,31 +60,17 @@ def read_runs(folders: Sequence[str | Path]) -> list[EvaluatedRun]:
 
 def _read_run(folder: Path, name: str) -> EvaluatedRun:
     contributions = read_contributions(folder)
-    controls = {control: folder / f"metrics.{control}.json" for control in CONTROLS}
-    conf = folder / CONF_FILE
+    files = RunFolder(folder)
     return EvaluatedRun(
         name=name,
         folder=folder,
-        metrics=read_object(folder / METRICS_FILE),
-        controls={control: read_object(path) for control, path in controls.items() if path.exists()},
-        predictions=read_list(folder / PREDICTIONS_FILE),
+        metrics=read_object(files.metrics),
+        controls={control: read_object(path) for control, path in files.controls().items()},
+        predictions=read_list(files.predictions),
         contributions=contributions,
-        history=_read_history(folder / HISTORY_FILE),
-        conf=flatten(read_object(conf)) if conf.exists() else {},
+        history=read_history(files.history),
+        conf=flatten(read_object(files.conf)) if files.conf.exists() else {},
     )
-
-
-def _read_history(path: Path) -> list[dict[str, Any]]:
-    """The rows of a history; the last one of a run that is being written may be cut short, and is left out."""
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict) and isinstance(row.get("step"), int):
-            rows.append(row)
-    return rows
 
 
 def _short_names(paths: Sequence[Path]) -> list[str]:

@@ -49,6 +49,12 @@ FORM = (
     Measure("ended, %", "ended", "ended"),
 )
 GROUPS = {"Content": CONTENT, "Style": STYLE, "Fluency and diversity": FORM}
+HEADLINE = (
+    *(Measure(name, name) for name in ("CIDEr", "BLEU-4", "ROUGE-L")),
+    Measure("style accuracy", "style.accuracy"),
+)
+"""What stands for a run of captions in small tables."""
+_COUNTS = ("seconds",)  # and what begins with "n_": they are no scores
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,7 @@ def overall(runs: Sequence[EvaluatedRun], replicates: int) -> dict[str, list[tup
     differences: list[dict[str, Difference]] = [{}]
     differences += [_differences(runs[0], run, replicates) for run in runs[1:]]
     table: dict[str, list[tuple[str, list[Cell]]]] = {}
-    for group, measures in GROUPS.items():
+    for group, measures in (GROUPS | {"Scores": other_scores(runs)}).items():
         for measure in measures:
             cells = [
                 _cell(measure, run.metric(measure.path), ends.get(measure.draws or ""), change.get(measure.draws or ""))
@@ -76,6 +82,19 @@ def overall(runs: Sequence[EvaluatedRun], replicates: int) -> dict[str, list[tup
             if any(cell.text != "–" for cell in cells):
                 table.setdefault(group, []).append((measure.title, cells))
     return table
+
+
+def other_scores(runs: Sequence[EvaluatedRun]) -> tuple[Measure, ...]:
+    """The scores of all predictions that no measure above is for: those of other tasks, under their own names."""
+    known = {measure.path for measures in GROUPS.values() for measure in measures}
+    names = dict.fromkeys(name for run in runs for name, value in run.metrics.items() if isinstance(value, float))
+    return tuple(Measure(name, name, name) for name in names if name not in known and name not in _COUNTS)
+
+
+def headline(runs: Sequence[EvaluatedRun]) -> tuple[Measure, ...]:
+    """The few scores that stand for these runs in small tables."""
+    found = tuple(measure for measure in HEADLINE if any(run.metric(measure.path) is not None for run in runs))
+    return found or other_scores(runs)[: len(HEADLINE)]
 
 
 def _differences(first: EvaluatedRun, second: EvaluatedRun, replicates: int) -> dict[str, Difference]:
@@ -113,12 +132,12 @@ def _of_style(run: EvaluatedRun, style: str) -> list[str]:
 
 
 def controls(runs: Sequence[EvaluatedRun]) -> list[tuple[str, list[str]]]:
-    """Rows of (run and control, CIDEr, BLEU-4, ROUGE-L, style accuracy), for runs that have controls."""
+    """Rows of (run and control, the headline scores), for runs that have controls."""
     rows = []
     for run in runs:
         shown = {"as it is": run.metrics, **run.controls} if run.controls else {}
         for control, metrics in shown.items():
-            values = [at(metrics, path) for path in ("CIDEr", "BLEU-4", "ROUGE-L", "style.accuracy")]
+            values = [at(metrics, measure.path) for measure in headline(runs)]
             cells = ["–" if value is None else f"{100 * value:.1f}" for value in values]
             rows.append((f"{run.name}, {control}", cells))
     return rows

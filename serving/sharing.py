@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from math import prod
 from pathlib import Path, PurePosixPath
 
-from evaluation.results import CONF_FILE, METRICS_FILE, read_object
+from data.files import read_object
+from data.run_folder import RunFolder
 from models.ofa.styles import STYLE_MAP_FILE, StyleMap
-from rewards.document_frequency import TABLE_FILE
 from serving.model_card import model_card
-from tasks.captioning.runs import find_checkpoint
+from tasks.evaluating import find_checkpoint
 from trainers.checkpointing import STATE_FILE
 
 CHECKSUMS = "checksums.json"
@@ -50,9 +50,10 @@ def export_run(run: str, out: str, *, checkpoint: str | None = None, data_licens
         for file in sorted(source.iterdir()):
             if file.is_file() and file.name != STATE_FILE:
                 shutil.copyfile(file, folder / file.name)
-        for name in (CONF_FILE, METRICS_FILE, TABLE_FILE):
-            if (Path(run) / name).exists():
-                shutil.copyfile(Path(run) / name, folder / name)
+        files = RunFolder(run)
+        for file in (files.conf, files.metrics, files.document_frequency):
+            if file.exists():
+                shutil.copyfile(file, folder / file.name)
         name = Path(run).resolve().name
         (folder / CARD).write_text(_card(name, Path(run), folder, data_license), encoding="utf-8")
         _write_checksums(folder)
@@ -113,13 +114,14 @@ def _unfinished(target: Path) -> Iterator[Path]:
 def _card(name: str, run: Path, folder: Path, data_license: str | None) -> str:
     from safetensors import safe_open
 
-    conf = read_object(run / CONF_FILE) if (run / CONF_FILE).exists() else None
-    metrics = read_object(run / METRICS_FILE) if (run / METRICS_FILE).exists() else None
+    files = RunFolder(run)
+    conf = read_object(files.conf) if files.conf.exists() else None
+    metrics = read_object(files.metrics) if files.metrics.exists() else None
     with safe_open(folder / "model.safetensors", framework="np") as file:
         parameters = sum(prod(file.get_slice(key).get_shape()) for key in file.keys())  # noqa: SIM118  not a dict
     return model_card(
         name,
-        command=f"python finetune.py --conf {CONF_FILE} train",
+        command=f"python finetune.py --conf {files.conf.name} train",
         conf=conf,
         metrics=metrics,
         styles=StyleMap.from_json(folder / STYLE_MAP_FILE).tokens,

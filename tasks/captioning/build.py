@@ -1,197 +1,31 @@
-"""From a configuration to a training run: data, vocabulary, styles, model, trainer."""
+"""From a configuration to a captioner: vocabulary, styles, network."""
 
 import dataclasses
-import json
 import logging
+from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import torch
-from modelscope.trainers.builder import build_trainer
+from torch import Tensor
 
-from conf.typed import read_json_object
-from config import Config, DataConfig
-from data import Split, read_split
-from data.demo import render
-from data.doctor import drop_bad, examine
-from data.loading import ImageCache
+from config import Config
+from data import Split
 from models.ofa import OFAConfig, OFAModel, OFATokenizer, preset_config
-from models.ofa.checkpoints import load_model, load_resnet_weights, resolve_source
-from models.ofa.styles import STYLE_MAP_FILE, StyleMap, style_words
+from models.ofa.checkpoints import load_model, load_resnet_weights
+from models.ofa.saving import GENERATION, write_model
+from models.ofa.styles import STYLE_MAP_FILE, StyleMap, initial_style_embeddings, style_words
+from models.sources import resolve_source
 from preprocessors import OfaStylishImageCaptioningPreprocessor
-from preprocessors.images import ImageTransform, load_image
+from preprocessors.collate import collate
 from preprocessors.targets import target_text
-from rewards.document_frequency import table_of_split
-from tasks.captioning.objectives import build_objective, style_tasks
-from tasks.captioning.runs import search_settings
-from tasks.captioning.trainer import start_style_tokens
-from trainers import distributed
-from trainers.checkpointing import CHECKPOINTS, CheckpointFolder
-from trainers.distributed import World
-from trainers.memory import keep_freed_memory
+from tasks.base import Built
+from tasks.captioning.captioner import place
+from tasks.captioning.objectives import style_tasks
+from trainers.sharding import ShardUnit
 
 LOGGER = logging.getLogger("stylecap")
-CONF_FILE = "conf.json"  # the configuration of the run, in its folder
-
-#: Settings that may differ when a run is resumed, because they do not change what is learnt.
-FREE_ON_RESUME = {
-    "data.num_workers",
-    "data.cache_images",
-    "train.log_every",
-    "train.sharding",
-    "train.keep_checkpoints",
-    "train.tensorboard",
-}
-
-
-def run_training(config: Config, *, resume: bool, rank: int = 0, ranks: int = 1, local_rank: int = 0) -> dict[str, Any]:
-    """Train as `config` says, in `config.work_dir`.
-
-    Args:
-        resume: continue the run in that folder; a folder without a checkpoint starts from the beginning.
-        rank, ranks, local_rank: this process, as `torchrun` numbers it.
-
-    Returns:
-        Last step and epoch, the best validation score and the checkpoint that has it.
-
-    Raises:
-        ValueError: a fault of the configuration, the data or the checkpoint, with its remedy.
-        KeyboardInterrupt: interrupted, after a checkpoint was saved.
-    """
-    world = distributed.start(rank, ranks, local_rank)
-    if world.device.type == "cpu":
-        keep_freed_memory()
-    try:
-        with torch.random.fork_rng(devices=[]):
-            # Not kept in a variable: the trainer's data-parallel module must be gone before the process group is.
-            return prepare(config, world, resume).train(resume=resume)
-    finally:
-        distributed.stop()
-
-
-def prepare(config: Config, world: World, resume: bool) -> Any:
-    """The trainer of a run, with everything read and built."""
-    run = Path(config.work_dir)
-    last = _claim(run, config, resume) if world.is_main else None
-    last = world.broadcast(last)
-    splits = read_checked_splits(config, world)
-    torch.manual_seed(config.seed)
-    model, preprocessor = build_model(config, splits["train"], last)
-    train, data = config.train, config.data
-    preprocessor.tasks = style_tasks(config)
-    objective, hooks = build_objective(config, model, preprocessor, splits["train"], world)
-    losses = ("label_smoothing", "drop_worst_ratio", "drop_worst_after", "rdrop_alpha")
-    used = {"objective", "dropout", "drop_path", *losses}
-    settings = {f.name: getattr(train, f.name) for f in dataclasses.fields(train) if f.name not in used}
-    return build_trainer(
-        "ofa-stylish-captioning",
-        {
-            "model": model,
-            "cfg_file": str(run / "configuration.json"),
-            "preprocessor": preprocessor,
-            "train_split": splits["train"],
-            "val_split": splits.get("val"),
-            "objective": objective,
-            "run_hooks": hooks,
-            "one_a_request": train.objective == "scst",
-            "world": world,
-            "image_cache": _image_cache(data, splits["train"], run / "cache") if data.cache_images else None,
-            "document_frequency": table_of_split(run, splits["train"]) if world.is_main and "val" in splits else None,
-            "validation": search_settings(config),
-            "num_workers": data.num_workers,
-            "seed": config.seed,
-            **settings,
-        },
-    )
-
-
-# --- the run's folder ------------------------------------------------------------------------------------------------
-
-
-def _claim(run: Path, config: Config, resume: bool) -> Path | None:
-    """Make the folder this run's; returns the checkpoint to resume from."""
-    last = CheckpointFolder(run / CHECKPOINTS, 1).find("last")
-    if last is not None and not resume:
-        raise ValueError(
-            f"{run} holds a run with checkpoints: continue it with --resume, train elsewhere with --work_dir DIR, or "
-            "remove the folder"
-        )
-    former = run / CONF_FILE
-    if last is not None and former.exists():
-        _check_same(read_json_object(str(former)), config.to_dict(), former)
-    run.mkdir(parents=True, exist_ok=True)
-    former.write_text(json.dumps(config.to_dict(), indent=2) + "\n", encoding="utf-8")
-    # ModelScope's trainer insists on a configuration file; ours is the one above.
-    modelscope = {
-        "framework": "pytorch",
-        "task": "image-captioning",
-        "model": {"type": "stylecap-ofa"},
-        "train": {"work_dir": str(run), "max_epochs": config.train.max_epochs, "hooks": []},
-        "evaluation": {},
-    }
-    (run / "configuration.json").write_text(json.dumps(modelscope, indent=2) + "\n", encoding="utf-8")
-    return last
-
-
-def _check_same(former: dict, now: dict, file: Path) -> None:
-    """Refuse to resume a run under settings that would make it another run."""
-    flat_former, flat_now = _flatten(former), _flatten(now)
-    for key in sorted(flat_former.keys() | flat_now.keys()):
-        free = key in FREE_ON_RESUME or key.startswith("eval.") or key == "work_dir"
-        if not free and flat_former.get(key) != flat_now.get(key):
-            raise ValueError(
-                f"--resume: {key} was {flat_former.get(key)!r} when the run began ({file}) and is now "
-                f"{flat_now.get(key)!r}: set it back, or start a new run with another --work_dir"
-            )
-
-
-def _flatten(tree: dict, prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
-
-
-# --- data ------------------------------------------------------------------------------------------------------------
-
-
-def read_checked_splits(config: Config, world: World) -> dict[str, Split]:
-    """The training split, and the validation split if there is one, without faults.
-
-    Raises:
-        ValueError: a split has faults and `data.skip_bad` is false, or there is no training split.
-    """
-    if config.data.format == "demo" and world.is_main:
-        render(config.demo_dir(), images=config.data.demo_images, seed=config.seed)
-    world.barrier()
-    splits: dict[str, Split] = {}
-    for name in ("train", "val"):
-        if name == "train" or name in config.splits():
-            split = read_split(name, **config.reader_arguments(name))
-            report = world.broadcast(examine(split, max_words=config.data.max_tgt_length) if world.is_main else None)
-            if report.faults and not config.data.skip_bad:
-                found = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in report.faults.items())
-                example = next(iter(report.examples[next(iter(report.faults))]), "")
-                raise ValueError(
-                    f"split {name} has faults: {found} (such as {example}); see them with the command doctor, then "
-                    "correct the data or set data.skip_bad=true to leave these records out"
-                )
-            split, skipped = drop_bad(split, report)
-            if any(skipped.values()) and world.is_main:
-                LOGGER.warning("split %s: skipped captions: %s", name, skipped)
-            splits[name] = split
-    return splits
-
-
-def _image_cache(data: DataConfig, split: Split, folder: Path) -> ImageCache:
-    side = data.max_image_size
-    resize = ImageTransform(data.patch_image_size, side, train=False).resize
-    file = folder / f"train-{side}.bin"
-    return ImageCache(file, split.image_paths, side, lambda path: resize(load_image(path, draft_size=side)))
-
-
-# --- model -----------------------------------------------------------------------------------------------------------
 
 
 def build_model(
@@ -228,6 +62,67 @@ def build_model(
             load_resnet_weights(model, config.model.resnet_weights)
     start_style_tokens(model, preprocessor, known)
     return model, preprocessor
+
+
+def built(config: Config, model: OFAModel, preprocessor: OfaStylishImageCaptioningPreprocessor) -> Built:
+    """Model and preprocessor with what training wants to know of them."""
+    train = config.train
+    if train.freeze_resnet:
+        model.encoder.embed_images.requires_grad_(False)
+    if train.freeze_embeddings:
+        model.encoder.embed_tokens.requires_grad_(False)
+    if train.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    if train.sharding == "none":  # shards are flat pieces: they know no other order of axes
+        model.encoder.embed_images.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def write(folder: Path, weights: Mapping[str, Tensor]) -> None:
+        write_model(
+            folder,
+            model,
+            preprocessor.tokenizer,
+            style_map=preprocessor.style_map,
+            preprocessor=preprocessor.settings,
+            generation={name: getattr(config.eval, name) for name in GENERATION},
+            formats=("safetensors",),
+            weights=weights,
+        )
+
+    return Built(
+        model,
+        preprocessor,
+        write,
+        collate,
+        frozen=(model.encoder.embed_images,) if train.freeze_resnet else (),
+        shard_units=shard_units(model),
+    )
+
+
+def shard_units(model: OFAModel) -> list[ShardUnit]:
+    """The parts of an OFA that gather their parameters when they run."""
+    units = [ShardUnit(layer) for layer in model.encoder.layers]
+    for layer in model.decoder.decoder_layers:
+        # It makes the keys and values of the source before its layer runs.
+        units += [ShardUnit(layer.cross_attn, ("keys_values",)), ShardUnit(layer)]
+    return units
+
+
+def open_model(
+    config: Config, checkpoint: Path, split: Split | None
+) -> tuple[OFAModel, OfaStylishImageCaptioningPreprocessor]:
+    """The model in `checkpoint`, with the prompt, styles and image sizes that it was trained with.
+
+    Public OFA weights come without: they get the configuration's and the styles of `split`, untrained. Raises
+    ValueError for a checkpoint that is broken, or that comes without where there is no `split`.
+    """
+    if (checkpoint / STYLE_MAP_FILE).exists() or split is None:
+        preprocessor = OfaStylishImageCaptioningPreprocessor.from_model_dir(checkpoint)
+        return place(load_model(checkpoint), "auto"), preprocessor
+    LOGGER.warning("%s has no %s: its model has never seen the styles it is asked for", checkpoint, STYLE_MAP_FILE)
+    vocabulary = None if config.model.vocabulary == "train" else config.model.vocabulary
+    start = dataclasses.replace(config.model, checkpoint=str(checkpoint), vocabulary=vocabulary, config={})
+    model, preprocessor = build_model(dataclasses.replace(config, model=start), split, None)
+    return place(model, "auto"), preprocessor
 
 
 def _check_fields(overrides: dict[str, Any]) -> None:
@@ -296,3 +191,19 @@ def _preprocessor(
         lowercase=data.lowercase,
         flip=data.flip,
     )
+
+
+def start_style_tokens(
+    model: OFAModel, preprocessor: OfaStylishImageCaptioningPreprocessor, known: StyleMap | None = None
+) -> None:
+    """Start each style token from the mean embedding of its style's words, except those with that meaning in `known`,
+    the style map that the model was trained with before."""
+    weight = model.get_input_embeddings().weight
+    vectors = initial_style_embeddings(weight, preprocessor.style_map, preprocessor.tokenizer)
+    taught = set(known.tokens.items()) if known else set()
+    ids = preprocessor.style_map.token_ids(preprocessor.tokenizer)
+    kept = {ids[style] for style, token in preprocessor.style_map.tokens.items() if (style, token) in taught}
+    with torch.no_grad():
+        for token_id, vector in vectors.items():
+            if token_id not in kept:
+                weight[token_id] = vector

@@ -13,7 +13,6 @@ import random
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
 
 import numpy as np
 
@@ -22,8 +21,7 @@ from metrics.cider import idf, length_penalty, weigh
 from metrics.ngrams import MAX_ORDER, CountedCaptions, CountedOrder
 from metrics.ptb_tokenizer import ptb_tokenize
 
-Control = Literal["blank-image", "wrong-style", "constant"]
-CONTROLS: tuple[Control, ...] = get_args(Control)
+CONTROLS = ("blank-image", "wrong-style", "constant")
 
 #: Distinct training captions of a style that `constant_captions` chooses from.
 CANDIDATES = 2000

@@ -11,13 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from config import Config
-from data.files import replacing
+from data.files import write_json, write_text
+from data.run_folder import RunFolder
 from data.samples import Sample
-from report.contact_sheet import Caption, Card, html_sheet, png_sheet
-from tasks.captioning.runs import find_checkpoint, open_captioner, open_split, search_settings, write_json
+from report.card import Card
+from report.contact_sheet import html_sheet
+from tasks.captioning.build import open_model
+from tasks.captioning.captioner import Captioner
+from tasks.captioning.records import open_split, search_settings
+from tasks.captioning.task import captioner_dtype
+from tasks.evaluating import find_checkpoint
 
 LOGGER = logging.getLogger("stylecap")
-OUTPUT = "inference"  # .json, .html and .png
 _KEYS = ("image", "image_hash", "style", "reference")
 
 
@@ -42,7 +47,7 @@ def run_inference(
     - `random_n`: so many pictures of `split` (None: `eval.split`), drawn by `seed` (None: the run's); without `styles`,
       each in the styles in which the split has references for it.
 
-    `checkpoint` is as for `run_evaluation`; the files `inference.json`, `.html` and `.png` go into the folder `output`
+    `checkpoint` is as for `run_evaluation`; the files `inference.json` and `.html` go into the folder `output`
     (None: the run's), in place of former ones.
 
     Returns:
@@ -62,7 +67,8 @@ def run_inference(
     if random_n is not None:
         samples = _drawn(config, split or config.eval.split, random_n, config.seed if seed is None else seed)
         samples = _in_styles(samples, styles) if styles else samples
-    captioner = open_captioner(config, find_checkpoint(config.work_dir, checkpoint))
+    model, preprocessor = open_model(config, find_checkpoint(config.work_dir, checkpoint), None)
+    captioner = Captioner(model, preprocessor, dtype=captioner_dtype(config))
     if images is not None:
         samples = [_sample(image, style) for image in images for style in styles or captioner.styles]
     samples = [replace(sample, style=captioner.canonical(sample.style)) for sample in samples]
@@ -157,14 +163,12 @@ def _result(sample: Sample, caption: str) -> dict[str, Any]:
 
 
 def _write(folder: Path, results: Sequence[dict[str, Any]]) -> None:
-    by_image: dict[str, list[Caption]] = {}
-    for result in results:
-        caption = Caption(result["style"], result["caption"], result.get("reference"))
-        by_image.setdefault(result["image"], []).append(caption)
-    cards = [Card(image, tuple(captions)) for image, captions in by_image.items()]
-    write_json(folder / f"{OUTPUT}.json", results)
-    with replacing(folder / f"{OUTPUT}.html") as temporary:
-        temporary.write_text(html_sheet(cards, f"Captions of {len(cards)} pictures"), encoding="utf-8")
-    with replacing(folder / f"{OUTPUT}.png") as temporary:
-        png_sheet(cards).save(temporary, "PNG")
-    LOGGER.info("captions and contact sheets: %s", folder / f"{OUTPUT}.{{json,html,png}}")
+    files = RunFolder(folder)
+    write_json(files.captions, results)
+    cards = [
+        Card(one["image"], one["style"], one["caption"], [one["reference"]] if "reference" in one else [])
+        for one in results
+    ]
+    images = len({card.image for card in cards})
+    write_text(files.contact_sheet, html_sheet(cards, f"Captions of {images} pictures"))
+    LOGGER.info("captions and a contact sheet: %s, %s", files.captions, files.contact_sheet.name)

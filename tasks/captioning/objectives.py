@@ -1,15 +1,14 @@
-"""From a configuration to the objective of a run, and to the hooks that watch it."""
+"""From a configuration to the objective of a run, and to what watches it."""
 
 import itertools
 from collections.abc import Callable, Sequence
-from pathlib import Path
-
-from modelscope.trainers.hooks.hook import Hook
 
 from config import Config
 from data import Split
+from data.run_folder import RunFolder
 from models.ofa import OFAModel
-from models.ofa.checkpoints import load_model, resolve_source
+from models.ofa.checkpoints import load_model
+from models.sources import resolve_source
 from preprocessors import OfaStylishImageCaptioningPreprocessor
 from preprocessors.style_tasks import StyleTasks
 from rewards.calculator import RewardCalculator
@@ -19,8 +18,9 @@ from tasks.captioning.captioner import place
 from trainers.cross_entropy import CrossEntropy
 from trainers.distributed import World
 from trainers.objective import Objective
+from trainers.observer import Observer
 from trainers.scst import SelfCritical
-from trainers.scst_logs import HealthHook
+from trainers.scst_logs import HealthWatch
 
 
 def build_objective(
@@ -29,11 +29,11 @@ def build_objective(
     preprocessor: OfaStylishImageCaptioningPreprocessor,
     split: Split,
     world: World,
-) -> tuple[Objective, list[Hook]]:
+) -> tuple[Objective, list[Observer]]:
     """The objective that `config.train.objective` names, for captions of `split`."""
     train = config.train
     if train.objective == "scst":
-        return _self_critical(config, preprocessor, split, world), [HealthHook()]
+        return _self_critical(config, preprocessor, split, world), [HealthWatch()]
     objective = CrossEntropy(
         pad=model.config.pad_token_id,
         label_smoothing=train.label_smoothing,
@@ -90,17 +90,13 @@ def _self_critical(
 def _calculator(config: Config, split: Split, world: World) -> RewardCalculator:
     """Built by the main process first: the others read the tables that it leaves in the run's folder."""
     scst = config.scst
-    if not world.is_main:
-        world.barrier()
     resources = Resources(
         split,
-        Path(config.work_dir),
+        RunFolder(config.work_dir),
         document_frequency_file=scst.document_frequency,
         soft_weight=scst.soft_references,
     )
-    rewards = build_rewards(scst.rewards, resources)
-    if world.is_main:
-        world.barrier()
+    rewards = world.in_turn(lambda: build_rewards(scst.rewards, resources))
     return RewardCalculator(rewards, scst.rewards, workers=scst.workers, normalise=scst.normalise_rewards)
 
 

@@ -107,7 +107,7 @@ def test_files_that_cannot_be_read(tmp_path: Path):
 
 def test_a_prediction_without_a_style_where_there_are_several(tmp_path: Path):
     config = nano_run(tmp_path, checkpoint=False)
-    from tasks.captioning.runs import open_split
+    from tasks.captioning.records import open_split
 
     asked = open_split(config, "val").requests()
     with pytest.raises(ValueError, match='p: image 4 has references in 3 styles: give each prediction its "style"'):

@@ -7,12 +7,10 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
-from report import contact_sheet
-from report.contact_sheet import Caption, Card, html_sheet, png_sheet, wrap
+from report.card import Card
+from report.contact_sheet import html_sheet
 
 
 @pytest.fixture
@@ -21,8 +19,9 @@ def cards(tmp_path: Path) -> list[Card]:
     found = []
     for name, size, colour in (("a", (900, 300), "red"), ("b", (200, 1200), "lime"), ("c", (20, 20), "blue")):
         Image.new("RGB", size, colour).save(tmp_path / f"{name}.png")
-        captions = (Caption("Sweet", f"a {colour} picture"), Caption("Cynical", "oh <b>no</b> & so on", "it's fine"))
-        found.append(Card(str(tmp_path / f"{name}.png"), captions))
+        path = str(tmp_path / f"{name}.png")
+        found.append(Card(path, "Sweet", f"a {colour} picture"))
+        found.append(Card(path, "Cynical", "oh <b>no</b> & so on", ["it's fine"]))
     return found
 
 
@@ -63,61 +62,6 @@ def test_the_page_needs_nothing_else_and_suits_phones_and_the_dark(cards: list[C
     assert "prefers-color-scheme: dark" in page
 
 
-def test_the_picture_shows_every_card(cards: list[Card]) -> None:
-    sheet = png_sheet(cards)
-    assert sheet.width == 3 * 380 + 20
-    # Each picture's colour in the middle of its card's top.
-    assert [sheet.getpixel((200 + 380 * i, 30)) for i in range(3)] == [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
-    # Beneath the wide picture, 120 pixels high, stands text darker than the card; right of it is margin.
-    words = sheet.crop((20, 150, 380, 300)).convert("L")
-    assert words.getextrema()[0] < 60  # type: ignore[operator]
-    assert words.crop((346, 0, 360, 150)).getextrema() == (255, 255)
-
-
-def test_captions_of_any_length_stay_inside_the_card(cards: list[Card]) -> None:
-    long = Card(cards[0].image, (Caption("Sweet", "word " * 60 + "x" * 200),))
-    sheet = png_sheet([long])
-    assert sheet.height > png_sheet(cards[:1]).height
-    right = sheet.crop((380 - 13, 150, 380, sheet.height - 20)).convert("L")
-    assert right.getextrema() == (255, 255)
-
-
-def test_letters_that_the_font_lacks_are_replaced(cards: list[Card]) -> None:
-    accented, plain = (
-        png_sheet([Card(cards[2].image, (Caption("Sweet", text),))])
-        for text in ("“Café” – naïve…", '"Cafe" - naive...')
-    )
-    assert accented.tobytes() == plain.tobytes()
-
-
-def test_a_sheet_that_would_be_too_tall_says_what_is_left_out(
-    cards: list[Card], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = png_sheet(cards * 3)
-    monkeypatch.setattr(contact_sheet, "_TALLEST_SHEET", whole.height - 1)
-    cut = png_sheet(cards * 3)
-    assert cut.height < whole.height
-    note = cut.crop((0, cut.height - 40, cut.width, cut.height)).convert("L")
-    assert note.getextrema()[0] < 150  # type: ignore[operator]
-
-
 def test_a_picture_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    card = Card(str(tmp_path / "gone.jpg"), (Caption("Sweet", "x"),))
-    for draw in (lambda: html_sheet([card], "t"), lambda: png_sheet([card])):
-        with pytest.raises(ValueError, match="gone.jpg does not exist"):
-            draw()
-
-
-@given(text=st.text(alphabet="ab cd", max_size=60), width=st.integers(1, 12))
-def test_wrapping_keeps_the_words_and_the_width(text: str, width: int) -> None:
-    lines = wrap(text, width, len)
-    assert all(len(line) <= width for line in lines)
-    assert "".join(lines).replace(" ", "") == text.replace(" ", "")
-    if all(len(word) <= width for word in text.split()):
-        assert " ".join(lines).split() == text.split()
-
-
-def test_wrapping_fills_lines() -> None:
-    assert wrap("a bb ccc dddd", 4, len) == ["a bb", "ccc", "dddd"]
-    assert wrap("abcdefgh i", 3, len) == ["abc", "def", "gh", "i"]
-    assert wrap("", 3, len) == [""]
+    with pytest.raises(ValueError, match="gone.jpg does not exist"):
+        html_sheet([Card(str(tmp_path / "gone.jpg"), "Sweet", "x")], "t")

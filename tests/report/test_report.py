@@ -15,7 +15,8 @@ from config import Config
 from report.page import context, write_report
 from report.runs import read_runs
 from report.tables import confusion
-from tasks.captioning.evaluation import run_evaluation
+from tasks.captioning.task import TASK
+from tasks.evaluating import run_evaluation
 from tests.models.nano import STYLES
 from tests.nano_run import CAPTIONS, nano_run
 
@@ -73,7 +74,7 @@ class Page(HTMLParser):
 
 
 def test_a_page_holds_all_that_a_run_has(run: Config):
-    path = write_report([run.work_dir], captions=2, replicates=50)
+    path = write_report([run.work_dir], captions=2, replicates=50, describe=TASK.card)
     assert path == Path(run.work_dir) / "report.html"
     page = Page(path)
     assert page.open == []
@@ -93,14 +94,16 @@ def test_a_page_holds_all_that_a_run_has(run: Config):
 
 
 def test_a_page_needs_nothing_beside_itself(run: Config, tmp_path: Path):
-    path = write_report([run.work_dir], str(tmp_path / "deep" / "page.html"), replicates=50)
+    path = write_report([run.work_dir], str(tmp_path / "deep" / "page.html"), replicates=50, describe=TASK.card)
     text = path.read_text()
     assert all(link.startswith(("data:", "#")) for link in Page(path).links)
     assert not re.search(r"@import|url\((?!#)", text)
     names = re.findall(r'<g id="([^"]+)"', text)
     assert len(names) == len(set(names))
     assert "currentColor" in text
-    assert write_report([run.work_dir], str(path), replicates=50).read_text() == text  # the same run, the same page
+    assert (
+        write_report([run.work_dir], str(path), replicates=50, describe=TASK.card).read_text() == text
+    )  # the same run, the same page
 
 
 def test_several_runs_side_by_side(run: Config, tmp_path: Path):
@@ -110,15 +113,15 @@ def test_several_runs_side_by_side(run: Config, tmp_path: Path):
         row["scores"]["CIDEr"] += 0.5
         row["caption"] = "<b>not & safe</b>"
     (Path(runs[1]) / "predictions.json").write_text(json.dumps(predictions))
-    shown = context(read_runs(runs), 2, 50)
+    shown = context(read_runs(runs), 2, 50, describe=TASK.card)
     row = dict(shown["overall"]["Content"])["CIDEr"]
     assert [(cell.change, cell.real) for cell in row] == [("", False), ("+50.0", True), ("+0.0", False)]
     assert [key for key, _ in shown["settings"]] == ["train.lr"]
     assert [key for key, _ in shown["parameters"]] == ["train.lr"]
-    path = write_report(runs, str(tmp_path / "page.html"), captions=2, replicates=50)
+    path = write_report(runs, str(tmp_path / "page.html"), captions=2, replicates=50, describe=TASK.card)
     assert "<b>not" not in path.read_text()
     assert 'class="up">+50.0<' in path.read_text()
-    other_way = write_report(runs[1::-1], str(tmp_path / "page2.html"), captions=2, replicates=50)
+    other_way = write_report(runs[1::-1], str(tmp_path / "page2.html"), captions=2, replicates=50, describe=TASK.card)
     assert 'class="down">-50.0<' in other_way.read_text()
     page = Page(path)
     assert page.open == []
@@ -129,7 +132,7 @@ def test_runs_of_other_captions_stand_side_by_side_without_differences(run: Conf
     other = copy_of(run, tmp_path / "half")
     predictions = json.loads((other / "predictions.json").read_text())
     (other / "predictions.json").write_text(json.dumps(predictions[:3]))
-    shown = context(read_runs([run.work_dir, str(other)]), 1, 20)
+    shown = context(read_runs([run.work_dir, str(other)]), 1, 20, describe=TASK.card)
     assert not any(cell.change for rows in shown["overall"].values() for _, cells in rows for cell in cells)
 
 
@@ -143,7 +146,7 @@ def test_a_run_without_history_configuration_and_pictures(run: Config, tmp_path:
     for row in predictions:
         row["image"] = str(tmp_path / "gone.jpg")
     (folder / "predictions.json").write_text(json.dumps(predictions))
-    page = Page(write_report([str(folder)], replicates=20))
+    page = Page(write_report([str(folder)], replicates=20, describe=TASK.card))
     assert "no picture" in page.text
     assert "Training" not in page.text
     assert page.open == []
@@ -159,7 +162,7 @@ def test_two_hundred_styles_are_a_picture_and_the_pairs_most_mixed_up(run: Confi
     assert found is not None
     assert len(found.worst) == 15
     assert found.worst[0][2] == pytest.approx(1 / 3)
-    page = Page(write_report([str(other)], replicates=20))
+    page = Page(write_report([str(other)], replicates=20, describe=TASK.card))
     assert "style 1 style 2 33" in page.text
     assert any(link.startswith("data:image/png") for link in page.links)
 
@@ -178,7 +181,7 @@ def test_the_command_writes_a_page_and_says_where(run: Config, tmp_path: Path, c
 def test_a_browser_shows_the_page(run: Config, tmp_path: Path, width: int):
     """On a phone and on a desk: nothing is fetched, nothing fails, and nothing is wider than the window."""
     assert CHROMIUM is not None
-    path = write_report([run.work_dir], str(tmp_path / "page.html"), captions=2, replicates=20)
+    path = write_report([run.work_dir], str(tmp_path / "page.html"), captions=2, replicates=20, describe=TASK.card)
     probe = (
         "<script>addEventListener('load', () => { const e = document.documentElement; document.title = JSON.stringify({"
         "wide: e.scrollWidth, window: innerWidth, pictures: [...document.images].every(i => i.naturalWidth > 0),"

@@ -14,7 +14,7 @@ from config import Config
 from serving.hubs import push
 from serving.sharing import export_run, import_archive, verify
 from tasks.captioning.captioner import Captioner
-from tasks.captioning.evaluation import run_evaluation
+from tasks.evaluating import run_evaluation
 from tests.nano_run import SEARCH, nano_run
 
 
@@ -29,7 +29,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Config:
 
 
 def caption(folder: Path, config: Config) -> list[str]:
-    from tasks.captioning.runs import open_split
+    from tasks.captioning.records import open_split
 
     samples = open_split(config, "val").requests()
     return Captioner.from_directory(folder).caption(samples, batch_size=4, progress=False, **SEARCH)

@@ -12,7 +12,8 @@ from PIL import Image
 from data import read_split
 from models.ofa.checkpoints import load_model
 from models.ofa.styles import StyleMap, style_words
-from tasks.captioning.build import build_model, run_training
+from tasks.captioning.build import build_model
+from tasks.training import run_training
 from tests.trainers.nano import (
     STYLES,
     assert_equal,
@@ -111,7 +112,7 @@ def test_a_style_that_the_checkpoint_does_not_know(demo, tmp_path, former):
 @pytest.mark.parametrize(
     ("sets", "message"),
     [
-        (["train.batch_size=25"], "one update takes 25 groups .* only 24: lower train.batch_size"),
+        (["train.batch_size=25"], "one update takes 25 items .* only 24: lower train.batch_size"),
         (['model.config={"d_modle": 32}'], r"model\.config\.d_modle is no field of OFAConfig; did you mean d_model\?"),
         (["train.dtype=float16"], r'train\.dtype = "float16" needs a GPU'),
         (["data.train=/no/such.json"], r"/no/such\.json"),

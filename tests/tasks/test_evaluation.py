@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from data.samples import Sample
+from evaluation.caption_scores import evaluate_captions
 from metrics.cider import DocumentFrequency
 from tasks.captioning.captioner import Captioner
-from tasks.captioning.evaluation import evaluate_captions, run_evaluation
-from tasks.captioning.runs import find_checkpoint, open_split
+from tasks.captioning.records import open_split
+from tasks.evaluating import find_checkpoint, run_evaluation
 from tests.models.nano import STYLES
 from tests.nano_run import CAPTIONS, SEARCH, nano_run, records
 

@@ -10,16 +10,17 @@ from modelscope.trainers.builder import TRAINERS
 from modelscope.trainers.trainer import EpochBasedTrainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tasks import training
 from tasks.captioning import build
-from tasks.captioning import trainer as stylish_trainer
-from tasks.captioning.build import prepare, run_training
+from tasks.captioning import task as captioning
 from tasks.captioning.trainer import StylishOFATrainer
+from tasks.training import prepare, run_training
 from tests.trainers.nano import (
     DIVISIBLE,
-    STYLES,
     UPDATES,
     assert_close,
     assert_equal,
+    first_batch,
     history,
     nano_config,
     saved_weights,
@@ -32,9 +33,8 @@ THREE = "train.max_steps=3"
 
 def step(trainer: Any, batch: Any) -> dict[str, torch.Tensor]:
     """The gradients of one micro-batch, without the update that would clear them."""
-    trainer.register_optimizers_hook()
-    trainer.training_module.train()
-    trainer.training_module(batch, 0).loss_sum.backward()
+    trainer.loop.module.train()
+    trainer.loop.module(batch, 0).loss_sum.backward()
     return {name: p.grad for name, p in trainer.model.named_parameters() if p.grad is not None}
 
 
@@ -149,7 +149,7 @@ def test_gradient_checkpointing_gives_the_same_gradients(demo, tmp_path):
     for number, setting in enumerate(("false", "true")):
         sets = (f"train.gradient_checkpointing={setting}", "train.dropout=0.3", "train.drop_path=0.3")
         trainer = prepare(nano_config(demo, tmp_path / str(number), *sets), World(), False)
-        batch = batch or next(iter(trainer.get_train_dataloader()))[0]
+        batch = batch or first_batch(trainer)
         assert trainer.model.encoder.gradient_checkpointing is (setting == "true")
         torch.manual_seed(5)
         gradients.append(step(trainer, batch))
@@ -165,7 +165,7 @@ def scored(demo, monkeypatch):
 
     def make(work_dir, scores, *sets):
         remaining = iter(scores)
-        monkeypatch.setattr(stylish_trainer, "evaluate_captions", lambda *_, **__: {"CIDEr": next(remaining)})
+        monkeypatch.setattr(captioning, "evaluate_captions", lambda *_, **__: {"CIDEr": next(remaining)})
         return nano_config(demo, work_dir, f"data.val={demo}/nano_val.json", *sets)
 
     return make
@@ -223,9 +223,8 @@ def test_validation_scores_captions_of_every_request(demo, tmp_path):
     sets = (THREE, "train.checkpoint_every=1", "train.dropout=0.3")
     config = nano_config(demo, tmp_path / "a", *sets, f"data.val={demo}/nano_val.json")
     trainer = train(config)
-    assert len(trainer.requests) == 2 * len(STYLES)
     assert len(history(config, "val/CIDEr")) == len(history(config, "val/BLEU-4")) == 3
-    assert trainer.best_score == max(score for _, score in history(config, "val/CIDEr"))
+    assert trainer.loop.state.best_score == max(score for _, score in history(config, "val/CIDEr"))
     without = nano_config(demo, tmp_path / "b", *sets)
     train(without)
     assert history(without) == history(config)  # validation draws no random number and leaves no mode behind
@@ -233,7 +232,7 @@ def test_validation_scores_captions_of_every_request(demo, tmp_path):
 
 
 def test_no_space_left_keeps_the_old_checkpoint(demo, tmp_path, monkeypatch):
-    real = stylish_trainer.write_model
+    real = build.write_model
     calls: list[Path] = []
 
     def full_the_second_time(folder: Path, *args: Any, **kwargs: Any) -> None:
@@ -242,7 +241,7 @@ def test_no_space_left_keeps_the_old_checkpoint(demo, tmp_path, monkeypatch):
         if len(calls) == 2:
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(stylish_trainer, "write_model", full_the_second_time)
+    monkeypatch.setattr(build, "write_model", full_the_second_time)
     config = nano_config(demo, tmp_path, "train.checkpoint_every=1")
     with pytest.raises(OSError, match="No space left on device"):
         run_training(config, resume=False)
@@ -255,13 +254,13 @@ def test_no_space_left_keeps_the_old_checkpoint(demo, tmp_path, monkeypatch):
 
 def test_the_trainer_is_built_by_modelscope(demo, tmp_path, monkeypatch):
     asked = []
-    real = build.build_trainer
+    real = training.build_trainer
 
     def spy(name: str, arguments: dict[str, Any]) -> Any:
         asked.append(name)
         return real(name, arguments)
 
-    monkeypatch.setattr(build, "build_trainer", spy)
+    monkeypatch.setattr(training, "build_trainer", spy)
     trainer = prepare(nano_config(demo, tmp_path), World(), False)
     assert asked == ["ofa-stylish-captioning"]
     assert type(trainer) is StylishOFATrainer is TRAINERS.get("ofa-stylish-captioning")
@@ -281,7 +280,7 @@ def test_tensorboard_tells_what_the_history_tells(demo, tmp_path, capsys):
 
 
 def test_all_ranks_shuffle_alike_and_drop_out_differently(demo, tmp_path, monkeypatch):
-    monkeypatch.setattr("trainers.ofa_trainer.DistributedDataParallel", lambda module, **_: module)
+    monkeypatch.setattr("trainers.loop.DistributedDataParallel", lambda module, **_: module)
     monkeypatch.setattr(World, "broadcast", lambda self, value: value)
     monkeypatch.setattr(World, "barrier", lambda self: None)
     monkeypatch.setattr(World, "is_main", True)  # there is nobody to ask
@@ -290,7 +289,7 @@ def test_all_ranks_shuffle_alike_and_drop_out_differently(demo, tmp_path, monkey
     for rank in range(2):
         trainer = prepare(config, World(rank, 2), False)
         masks.append(torch.rand(50))
-        items = trainer.train_dataset
+        items = trainer.loop.items
         orders.append([items[i]["requests"][0]["image_id"] for i in range(len(items))])
         pixels.append(items[3]["patch_image"])
     assert orders[0] == orders[1]
