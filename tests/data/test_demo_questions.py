@@ -1,4 +1,5 @@
-"""The drawn questions: answerable from the regions, not from the question or the picture alone, and the same each time."""
+"""The drawn questions: answerable from the regions, not from the question or the picture alone, and the same each time.
+"""
 
 import random
 from collections import Counter, defaultdict
