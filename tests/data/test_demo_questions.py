@@ -1,5 +1,4 @@
-"""The drawn questions: answerable from the regions, not from the question or the picture alone, and the same each time.
-"""
+"""The drawn questions: the regions answer them, the question or the picture alone does not; the same each time."""
 
 import random
 from collections import Counter, defaultdict
