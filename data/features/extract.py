@@ -60,11 +60,11 @@ def extract_grids(
     """Features of a grid of `cells` x `cells` over each picture, in a new store at `out`, in this order.
 
     `prepare` makes an array [3, H, W] of a picture, the same size for all. `tower` makes [B, cells * cells, D], row by
-    row, or [B, D, cells, cells] of a batch of these on `device`; it is called without gradients. `detector` names both on
-    record, `stride` the pixels a cell.
+    row, or [B, D, cells, cells] of a batch of these on `device`; it is called without gradients. `detector` names both
+    on record, `stride` the pixels a cell.
 
-    An interrupted call with the same arguments goes on; its parts lie in a hidden folder beside `out`. Raises ValueError
-    if `out` exists, for parts of another extraction, a picture that cannot be read, and a tower of another grid.
+    An interrupted call with the same arguments goes on; its parts lie in a hidden folder beside `out`. ValueError if
+    `out` exists, for parts of another extraction, a picture that cannot be read, and a tower of another grid.
     """
     target = Path(out)
     _check(target, dtype, batch_size, cells)
