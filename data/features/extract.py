@@ -78,12 +78,26 @@ def extract_grids(
             if not file.exists():
                 batches.write(part, file, pool)
             progress.update(len(part))
-    with new_store(target, dtype=dtype, grid=(cells, cells)) as writer:
-        for image_id, (features, (height, width)) in zip(ids, _stored(parts), strict=True):
-            writer.add(Regions(image_id, features, size=(height, width), grid=(cells, cells)), str(target))
-        info = writer.finish(detector, [{"pictures": places, "files": len(ids)}], stride)
+    info = _assemble(ids, parts, target, dtype, cells, {"pictures": places, "files": len(ids)}, detector, stride)
     shutil.rmtree(parts)
     return info
+
+
+def _assemble(
+    ids: Sequence[str],
+    parts: Path,
+    target: Path,
+    dtype: str,
+    cells: int,
+    origin: dict[str, Any],
+    detector: str,
+    stride: int | None,
+) -> StoreInfo:
+    grid = (cells, cells)
+    with new_store(target, dtype=dtype, grid=grid) as writer:
+        for image_id, (features, (height, width)) in zip(ids, _stored(parts), strict=True):
+            writer.add(Regions(image_id, features, size=(height, width), grid=grid), str(target))
+        return writer.finish(detector, [origin], stride)
 
 
 def _check(target: Path, dtype: str, batch_size: int, cells: int) -> None:
