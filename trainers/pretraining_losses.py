@@ -1,12 +1,13 @@
 """LXMERT's losses of pre-training, each a sum and what it is divided by.
 
-The loss of an update is the sum of all parts, each part's sums divided by its counts over the whole update: a micro-batch
-without any label then adds nothing, instead of the original's NaN. A label of -1 is none.
+The loss of an update is the sum of all parts, each part's sums divided by its counts over the whole update: a
+micro-batch without any label then adds nothing, instead of the original's NaN. A label of -1 is none.
 
 Shapes: B examples, T words, V boxes, F numbers a box; n and m, the words and boxes that predictions were made for.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
@@ -21,7 +22,8 @@ BoxLosses = Literal["masked", "published"]
 NO_LABEL = -1
 
 
-class Part(NamedTuple):
+@dataclass(frozen=True)
+class Part:
     """A loss: `total` with its gradient, and the number `count` that it is a mean over."""
 
     total: Tensor

@@ -1,7 +1,7 @@
 """Where the words or boxes of a batch are, so that nothing is computed for padding.
 
-States of a stream are either a grid [B, T, H] or, where padding is skipped, only the rows that are there: [N, H]. Layers
-work on either; only attention, which must not mix the examples of a batch, needs the grid.
+States of a stream are either a grid [B, T, H] or, where padding is skipped, only the rows that are there: [N, H].
+Layers work on either; only attention, which must not mix the examples of a batch, needs the grid.
 """
 
 from dataclasses import dataclass, replace

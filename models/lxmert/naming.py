@@ -15,7 +15,6 @@ from typing import Any
 
 from torch import Tensor
 
-from models.lxmert.configuration import LxmertConfig
 from models.lxmert.modeling import (
     LxmertBase,
     LxmertForAnswers,
