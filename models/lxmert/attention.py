@@ -4,6 +4,7 @@ Shapes: B examples, T places, N rows that are held (see `layout`), E entries of 
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,9 @@ from models.lxmert.configuration import LxmertConfig
 from models.lxmert.layout import Layout
 from models.ofa.dropout import Dropout
 
+#: What is told of a look into a dictionary: queries and keys.
+Listener = Callable[[Tensor, Tensor], None]
+
 
 class Attention(LxmertAttention):
     """transformers' projections; the product of queries, keys and values is one fused call."""
@@ -20,6 +24,16 @@ class Attention(LxmertAttention):
     def __init__(self, config: LxmertConfig):
         super().__init__(config)
         self.dropout = Dropout(config.attention_probs_dropout_prob)
+        self._listeners: list[Listener] = []
+
+    def on_dictionary(self, listener: Listener) -> Callable[[], None]:
+        """Call `listener` with queries [heads, N, d] and keys [heads, E, d] of each look into a dictionary.
+
+        Returns:
+            What ends that.
+        """
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
 
     def forward(self, queries: Tensor, at: Layout, context: Tensor, of: Layout | None) -> Tensor:  # type: ignore[override]
         """What `queries`, states of the layout `at`, find in `context`, states of the layout `of`.
@@ -33,6 +47,8 @@ class Attention(LxmertAttention):
         """`forward` for queries that are projected already."""
         key, value = self.key(context), self.value(context)
         if of is None:
+            for listener in self._listeners:
+                listener(self._heads(query.reshape(1, -1, self.head_size))[0], self._heads(key[None])[0])
             found = self._product(query.reshape(1, -1, self.head_size), key[None], value[None], None)
             return found.view(query.shape)
         return at.hold(self._product(at.grid(query), of.grid(key), of.grid(value), of.key_mask))
