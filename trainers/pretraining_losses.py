@@ -94,7 +94,7 @@ def pretraining_parts(
         raise ValueError("pre-training without any label: give at least one of " + ", ".join(Labels._fields))
     weights = _box_weights(labels, box_losses)
     word_places = _none_of(inputs["input_ids"]) if labels.words is None else labels.words.ne(NO_LABEL)
-    box_places = _none_of(inputs["visual_attention_mask"], inputs["visual_feats"])
+    box_places = _none_of(inputs["visual_feats"])
     for weight in weights.values():
         box_places = box_places | weight.ne(0)
     found = model(**inputs, word_places=word_places, box_places=box_places)
@@ -146,7 +146,7 @@ def _box_weights(labels: Labels, box_losses: BoxLosses) -> dict[str, Tensor]:
     return weights
 
 
-def _none_of(*grids: Tensor | None) -> Tensor:
-    """[B, places] of False for the first grid that is there."""
-    grid = next(grid for grid in grids if grid is not None)
+def _none_of(grid: Tensor | None) -> Tensor:
+    """[B, places] of False for a grid [B, places, ...]."""
+    assert grid is not None
     return torch.zeros(grid.shape[:2], dtype=torch.bool, device=grid.device)

@@ -89,7 +89,9 @@ def start_from_lxmert(
             result.copied = _copy_branches(own)
             _join_as_lxmert(own)
     result.loaded = list(given)
-    result.fresh = [name for name in own if name not in given and name not in result.copied]
+    # the output layer for words is one with their embeddings, which the source has
+    accounted = {*given, *result.copied, _DECODER}
+    result.fresh = [name for name in own if name not in accounted]
     result.log(source)
     return result
 
@@ -133,7 +135,8 @@ def start_from_bert(model: LxmertBase, source: str | Path) -> Start:
                     own[name].copy_(tensor)
                 result.loaded.append(name)
         result.copied = _copy_branches({name: own[name] for name in own if f"{prefix}encoder.layer." in name})
-    result.fresh = [name for name in own if name not in result.loaded and name not in result.copied]
+    accounted = {*result.loaded, *result.copied, _DECODER}
+    result.fresh = [name for name in own if name not in accounted]
     result.log(source)
     return result
 
