@@ -32,6 +32,14 @@ def trained_parameters(model: LxmertBase, *, heads: tuple[str, ...] | None = Non
     return {name: p for name, p in model.named_parameters() if p.requires_grad and name not in idle}
 
 
+def freeze_idle(model: LxmertBase, *, heads: tuple[str, ...] | None = None) -> list[str]:
+    """Let idle parameters ask for no gradient, so that data-parallel wrappers do not wait for one; their names."""
+    idle = idle_parameters(model, heads=heads)
+    for name in idle:
+        model.get_parameter(name).requires_grad_(False)
+    return idle
+
+
 def _outputs(model: LxmertBase, heads: tuple[str, ...] | None) -> list[Tensor]:
     config, device = model.config, model.device
     images = (1, PAIR) if isinstance(model, LxmertForPairs) else (1,)

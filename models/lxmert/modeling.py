@@ -133,6 +133,8 @@ class LxmertModel(LxmertBase):
         return self.pooler(first)
 
     def _embedded(self, ids: Tensor, mask: Tensor | None, types: Tensor | None, skip_padding: bool) -> Stream:
+        if not ids.numel():
+            raise ValueError(f"LXMERT: input_ids {list(ids.shape)} hold no word: give at least one sentence")
         if ids.shape[1] > self.config.max_position_embeddings:
             raise ValueError(
                 f"LXMERT: a sentence of {ids.shape[1]} word pieces is longer than the model's "
@@ -163,7 +165,7 @@ class LxmertModel(LxmertBase):
             raise ValueError(
                 f"LXMERT: visual_attention_mask {list(mask.shape)} does not fit visual_feats {list(feats.shape)}"
             )
-        if not len(ids) or len(feats) % len(ids):
+        if len(feats) % len(ids):
             raise ValueError(f"LXMERT: {len(ids)} sentences and {len(feats)} images: one image belongs to a sentence")
         return Layout.of(len(feats), feats.shape[1], mask, skip_padding=skip_padding)
 

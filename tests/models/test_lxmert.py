@@ -10,10 +10,9 @@ from transformers import LxmertForQuestionAnswering
 
 from models.lxmert import LxmertConfig, LxmertForAnswers, LxmertForPairs, LxmertForPretraining, LxmertModel
 from models.lxmert.dictionaries import cluster_dictionaries, watched_dictionaries
-from models.lxmert.idle import idle_parameters, trained_parameters
+from models.lxmert.idle import freeze_idle, idle_parameters, trained_parameters
 from models.lxmert.modeling import LxmertBase
 from tests.models.small_lxmert import KINDS, config, inputs, lively
-from trainers.pretraining_losses import Labels, pretraining_parts, total
 
 CAUSAL = [(kind, cross) for kind in KINDS[1:] for cross in ("g2g", "g2l")]
 
@@ -98,6 +97,17 @@ def test_none_is_lxmert_exactly() -> None:
     close(ours(**batch), found.question_answering_score)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_half_precision(kind: str) -> None:
+    model = lively(LxmertForAnswers(config(causal_attention=kind)))
+    batch = inputs()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = model(**batch)
+        model.train()(**batch).float().sum().backward()
+    torch.testing.assert_close(found.float(), model.eval()(**batch), rtol=0.1, atol=0.1)
+    assert torch.isfinite(model.lxmert.pooler.dense.weight.grad).all()  # type: ignore[arg-type]
+
+
 def test_training_draws_dropout_and_evaluation_does_not() -> None:
     model = LxmertForAnswers(config(causal_attention="ft_same"))
     batch = inputs()
@@ -135,6 +145,14 @@ def test_the_published_branch_is_idle_and_the_fixed_one_is_not() -> None:
 
     assert branches("ft") == {"0", "1"}
     assert branches("ft_fixed") == set()
+
+
+def test_idle_parameters_can_be_frozen() -> None:
+    model = LxmertForAnswers(config(causal_attention="ft"))
+    idle = freeze_idle(model)
+    assert idle == [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
+    model(**inputs()).sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters() if parameter.requires_grad)
 
 
 def test_heads_without_a_loss_are_idle() -> None:
@@ -207,66 +225,6 @@ def test_the_entropy_of_what_is_looked_up(kind: str) -> None:
     assert found.counts["words"] == 2 * int(inputs()["attention_mask"].sum())  # two heads; nothing outside the block
 
 
-# --- losses ----------------------------------------------------------------------------------------------------------
-
-
-def labels_of(batch: dict[str, Tensor], **given: Tensor) -> Labels:
-    words = torch.full_like(batch["input_ids"], -1)
-    words[0, 1] = 7
-    masked = torch.zeros(3, 4)
-    masked[1, 2] = 1
-    known = {
-        "words": words,
-        "matched": torch.tensor([1, 0, 1]),
-        "answers": torch.tensor([-1, 2, 0]),
-        "masked": masked,
-        "objects": torch.tensor([[0, 1, 2, 3]] * 3),
-        "object_confidence": torch.rand(3, 4),
-        "features": torch.rand(3, 4, 5),
-    }
-    return Labels(**(known | given))
-
-
-def test_masked_boxes_alone_teach_unless_the_published_fault_is_asked_for() -> None:
-    model = lively(LxmertForPretraining(config()))
-    batch = inputs()
-    labels = labels_of(batch)
-    logits = model(**batch).boxes["obj"].view(3, 4, 4)
-    losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), labels.objects, reduction="none")  # type: ignore[arg-type]
-    masked = pretraining_parts(model, batch, labels, box_losses="masked")
-    close(masked["objects"].mean, losses[1, 2] / 12 / 0.15)
-    published = pretraining_parts(model, batch, labels, box_losses="published")
-    assert labels.object_confidence is not None
-    close(published["objects"].mean, (losses * labels.object_confidence).mean() / 0.15)
-    close(masked["features"].mean, published["features"].mean)
-    assert "attributes" not in masked
-
-
-def test_no_label_at_all_is_0_and_has_gradients_of_0() -> None:
-    model = LxmertForPretraining(config())
-    batch = inputs()
-    nothing = Labels(
-        words=torch.full_like(batch["input_ids"], -1),
-        answers=torch.full((3,), -1),
-        masked=torch.zeros(3, 4),
-        objects=torch.full((3, 4), -1),
-        features=torch.rand(3, 4, 5),
-    )
-    loss = total(pretraining_parts(model, batch, nothing, box_losses="masked"))
-    loss.backward()
-    assert loss.item() == 0
-    assert all(p.grad is None or not p.grad.any() for p in model.parameters())
-
-
-def test_labels_that_need_more() -> None:
-    model, batch = LxmertForPretraining(config()), inputs()
-    labels = labels_of(batch)
-    with pytest.raises(ValueError, match="objects need the detector's confidences"):
-        pretraining_parts(model, batch, labels._replace(object_confidence=None), box_losses="published")
-    with pytest.raises(ValueError, match="features need `masked`"):
-        pretraining_parts(model, batch, Labels(features=torch.rand(3, 4, 5)), box_losses="published")
-
-
 # --- inputs that do not fit ------------------------------------------------------------------------------------------
 
 
@@ -302,6 +260,8 @@ def test_sentences_images_and_masks_that_do_not_belong_together() -> None:
         model(**batch, visual_attention_mask=torch.ones(3, 5))
     with pytest.raises(ValueError, match="visual_pos .* must hold 4 numbers"):
         model(**(batch | {"visual_pos": torch.rand(3, 4, 6)}))
+    with pytest.raises(ValueError, match=r"input_ids \[0, 7\] hold no word"):
+        model(**{name: tensor[:0] for name, tensor in batch.items()})
 
 
 @pytest.mark.parametrize(

