@@ -31,6 +31,8 @@ MODELS: dict[str, type[LxmertBase]] = {
     "pretraining": LxmertForPretraining,
     "encoder": LxmertModel,
 }
+#: What names of heads begin with.
+HEADS = ("cls.", "obj_predict_head.", "answer_head.", "pair_head.")
 #: What the first names of other systems' weights begin with.
 _OTHERS = {
     "OFA": ("encoder.embed_tokens", "encoder.embed_images", "decoder.embed_tokens"),
@@ -116,9 +118,8 @@ def load_model(
 
 def for_model(model: LxmertBase, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Of `state`, without the heads that `model` lacks; names are those of `model`."""
-    heads = ("cls.", "obj_predict_head.", "answer_head.", "pair_head.")
-    own = {name.partition(".")[0] + "." for name in model.state_dict()}
-    kept = {name: tensor for name, tensor in state.items() if not name.startswith(heads) or name.startswith(tuple(own))}
+    own = tuple({name.partition(".")[0] + "." for name in model.state_dict()})
+    kept = {name: tensor for name, tensor in state.items() if not name.startswith(HEADS) or name.startswith(own)}
     if isinstance(model, LxmertModel):
         return {name.removeprefix("lxmert."): tensor for name, tensor in kept.items()}
     return kept

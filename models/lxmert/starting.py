@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from models.lxmert.answers import check_answers, matching_rows, moved_rows
-from models.lxmert.checkpoints import check_fit, for_model, read_weights
+from models.lxmert.checkpoints import HEADS, check_fit, for_model, read_weights
 from models.lxmert.modeling import LxmertBase, LxmertForAnswers, LxmertForPretraining, LxmertModel
 from models.ofa.checkpoints import read_tensors
 from models.ofa.conversion import first_names
@@ -76,16 +76,16 @@ def start_from_lxmert(
     own = dict(model.state_dict())
     prefix = "lxmert." if isinstance(model, LxmertModel) else ""
     result = Start(unused=[name for name in read if name.removeprefix(prefix) not in given])
+    added = () if _has_dictionaries(given) else tuple(name for name in own if _is_added(name))
     try:
         given |= _head(model, given, answers, source_answers, result)
-        added = tuple(name for name in own if _is_added(name)) if not _has_dictionaries(given) else ()
-        check_fit(model, given, may_lack=added + ("cls.", "obj_predict_head.", "answer_head.", "pair_head."))
+        check_fit(model, given, may_lack=(*added, *HEADS))
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from error
     with torch.no_grad():
         for name, tensor in given.items():
             own[name].copy_(tensor)
-        if model.config.is_causal and not _has_dictionaries(given):
+        if added:
             result.copied = _copy_branches(own)
             _join_as_lxmert(own)
     result.loaded = list(given)
@@ -116,17 +116,9 @@ def start_from_bert(model: LxmertBase, source: str | Path) -> Start:
         if not name.endswith("position_ids")
     }
     own = dict(model.state_dict())
-    wanted = _language_names(own, prefix)
-    lacking = [name for name in wanted if name not in state]
-    differing = [
-        f"{name} {list(state[name].shape)} instead of {list(own[name].shape)}"
-        for name in state
-        if name in own and state[name].shape != own[name].shape
-    ]
-    if lacking or differing:
-        parts = {"missing": lacking, "of another shape": differing}
-        found = "; ".join(f"{len(names)} {kind}: {first_names(names)}" for kind, names in parts.items() if names)
-        raise ValueError(f"{source} is no BERT that these language layers can start from: {found}")
+    misfits = _misfits(own, state, prefix)
+    if misfits:
+        raise ValueError(f"{source} is no BERT that these language layers can start from: {misfits}")
     result = Start(unused=[name for name in state if name not in own])
     with torch.no_grad():
         for name, tensor in state.items():
@@ -221,10 +213,15 @@ def _bert_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-def _language_names(own: Mapping[str, Tensor], prefix: str) -> list[str]:
-    """The weights of a model that a BERT must have."""
-    return [
-        name
-        for name in own
-        if name.startswith((f"{prefix}embeddings.", f"{prefix}encoder.layer.")) and not _BRANCH.search(name)
-    ]
+def _misfits(own: Mapping[str, Tensor], state: Mapping[str, Tensor], prefix: str) -> str:
+    """What a BERT lacks of the embeddings and language layers of a model, and what has another shape; else nothing."""
+    language = (f"{prefix}embeddings.", f"{prefix}encoder.layer.")
+    parts = {
+        "missing": [n for n in own if n.startswith(language) and n not in state and not _BRANCH.search(n)],
+        "of another shape": [
+            f"{name} {list(tensor.shape)} instead of {list(own[name].shape)}"
+            for name, tensor in state.items()
+            if name in own and tensor.shape != own[name].shape
+        ],
+    }
+    return "; ".join(f"{len(names)} {kind}: {first_names(names)}" for kind, names in parts.items() if names)

@@ -164,16 +164,8 @@ def test_causal_attention_starts_as_lxmert_and_learns_from_there(kind: str, ft_l
 
 @pytest.mark.parametrize("prefix", ["", "bert."])
 def test_language_layers_start_from_a_bert(prefix: str, tmp_path: Path) -> None:
-    bert = BertModel(
-        BertConfig(
-            vocab_size=20,
-            hidden_size=8,
-            num_hidden_layers=3,
-            num_attention_heads=2,
-            intermediate_size=12,
-            max_position_embeddings=10,
-        )
-    )
+    sizes: dict[str, Any] = {"vocab_size": 20, "hidden_size": 8, "num_hidden_layers": 3, "num_attention_heads": 2}
+    bert = BertModel(BertConfig(**sizes, intermediate_size=12, max_position_embeddings=10))
     state = {prefix + name: tensor for name, tensor in bert.state_dict().items()}
     save_file(state, tmp_path / "model.safetensors")
     model = LxmertForAnswers(config(**bert_fields(bert.config.to_dict()), causal_attention="ft"))
