@@ -235,3 +235,27 @@ def test_gradients_of_pretraining(golden: Golden) -> None:
 @pretraining
 def test_names_and_shapes_of_pretraining(golden: Golden) -> None:
     assert shapes_of(LxmertForPretraining(sized_by(golden, golden.json["keys"]))) == golden.json["keys"]
+
+
+@pytest.mark.goldens("catt_contrasts*", system="lxmert", when=lambda content: "original" in content)
+def test_each_option_of_causal_attention_changes_what_it_changes_in_the_original(golden: Golden) -> None:
+    for pair, expected in golden.json["max_abs_difference_of_language"].items():
+        cases = [beside(golden, name) for name in pair.split(" / ")]
+        assert expected > 1
+        if None in cases:  # the folder does not hold what was compared
+            continue
+        found = []
+        for case in cases:
+            assert case is not None
+            model, inputs, _ = pretraining_case(case)
+            ids, feats, boxes, *masks = inputs.values()
+            with torch.no_grad():
+                found.append(model.lxmert(ids, feats, boxes, *masks, skip_padding=False).language)
+        assert (found[0] - found[1]).abs().max().item() == pytest.approx(expected, abs=2e-5)
+
+
+def beside(golden: Golden, name: str) -> Golden | None:
+    """The case of that name in the same folder; its file may carry a suffix."""
+    folder = golden.path.parent
+    files = [folder / f"{name}.json", *sorted(folder.glob(f"{name}_*.json"))]
+    return next((Golden(file) for file in files if file.exists()), None)
