@@ -32,10 +32,8 @@ def test_an_earlier_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert [line["loss"] for line in lines if "loss" in line] == pytest.approx(expected["losses"], abs=1e-4)
     assert [line["val/CIDEr"] for line in lines if "val/CIDEr" in line] == expected["val"]
     assert run_evaluation(config)["CIDEr"] == expected["CIDEr"]
-    exported = export_run("stopped", "exported")
-    assert {"model.safetensors", "style_map.json", "README.md", "checksums.json"} <= {
-        p.name for p in exported.iterdir()
-    }
+    exported = {path.name for path in export_run("stopped", "exported").iterdir()}
+    assert {"model.safetensors", "style_map.json", "README.md", "checksums.json"} <= exported
 
 
 def test_every_recipe_of_an_earlier_version_is_read(tmp_path: Path) -> None:
@@ -45,6 +43,5 @@ def test_every_recipe_of_an_earlier_version_is_read(tmp_path: Path) -> None:
     former = json.loads((tmp_path / "conf.json").read_text())
     now = load_config(tmp_path / "conf.json").to_dict()
     for section, settings in former.items():
-        assert settings == (
-            {key: now[section][key] for key in settings} if isinstance(settings, dict) else now[section]
-        )
+        known = {key: now[section][key] for key in settings} if isinstance(settings, dict) else now[section]
+        assert settings == known

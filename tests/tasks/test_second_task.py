@@ -1,7 +1,7 @@
 """A second task runs under every command, and nothing but its file and its registration knows of it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +16,14 @@ from tests.tasks.shapes import ShapesConfig
 
 
 @pytest.fixture(autouse=True)
-def registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    for table in (configuration.CONFIGS, configuration.KEYS, configuration.FLAGS, TASKS):
-        for key, value in dict(table).items():  # so that they are what they were afterwards
-            monkeypatch.setitem(table, key, value)
-    before = {id(t): set(t) for t in (configuration.CONFIGS, configuration.KEYS, configuration.FLAGS, TASKS)}
+def registered() -> Iterator[None]:
+    tables: list[dict[str, Any]] = [configuration.CONFIGS, configuration.KEYS, configuration.FLAGS, TASKS]
+    before = [set(table) for table in tables]
     configuration.register(ShapesConfig)
     TASKS["shapes"] = "tests.tasks.shapes:TASK"
-    yield  # type: ignore[misc]
-    for table in (configuration.CONFIGS, configuration.KEYS, configuration.FLAGS, TASKS):
-        for key in set(table) - before[id(table)]:
+    yield
+    for table, former in zip(tables, before, strict=True):
+        for key in set(table) - former:
             del table[key]
 
 
