@@ -70,7 +70,11 @@ def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
 
 
 class Convolution(nn.Module):
-    """Convolution with "same" padding, batch normalisation and, unless `linear`, ReLU6."""
+    """Convolution with "same" padding, batch normalisation and, unless `linear`, ReLU6.
+
+    The statistics never change, so normalisation is a factor and a summand of each channel: they go into the weights,
+    which saves a pass over the picture.
+    """
 
     def __init__(self, channels: int, out: int, kernel: int, stride: int = 1, *, groups: int = 1, linear: bool = False):
         super().__init__()
@@ -82,12 +86,18 @@ class Convolution(nn.Module):
         (kernel, _), (stride, _) = self.conv.kernel_size, self.conv.stride
         top, bottom = same_padding(x.shape[-2], kernel, stride)
         left, right = same_padding(x.shape[-1], kernel, stride)
+        weight, bias = self.folded()
         if top == bottom and left == right:
-            x = F.conv2d(x, self.conv.weight, None, stride, (top, left), groups=self.conv.groups)
+            x = F.conv2d(x, weight, bias, stride, (top, left), groups=self.conv.groups)
         else:
-            x = self.conv(F.pad(x, (left, right, top, bottom)))
-        x = self.norm(x)
-        return x if self.linear else F.relu6(x)
+            x = F.conv2d(F.pad(x, (left, right, top, bottom)), weight, bias, stride, groups=self.conv.groups)
+        return x if self.linear else F.relu6(x, inplace=True)
+
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """Weight and bias of the one convolution that stands for both."""
+        statistics = dict(self.norm.named_buffers())
+        factor = self.norm.weight * (statistics["running_var"] + self.norm.eps).rsqrt()
+        return self.conv.weight * factor[:, None, None, None], self.norm.bias - statistics["running_mean"] * factor
 
 
 class Block(nn.Module):

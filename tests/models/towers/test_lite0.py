@@ -92,3 +92,14 @@ def test_without_the_package_the_remedy_is_named(monkeypatch):
     monkeypatch.setattr(lite0, "PACKAGE", "no_such_package_of_weights")
     with pytest.raises(ValueError, match="make install EXTRAS=towers"):
         Lite0.pretrained()
+
+
+def test_normalisation_may_be_folded_into_the_convolution():
+    part = lite0.Convolution(6, 12, 3, 2, groups=2).eval()
+    for name in ("running_mean", "running_var"):
+        part.norm.get_buffer(name).uniform_(0.5, 2)
+    torch.nn.init.uniform_(part.norm.weight, 0.5, 2)
+    torch.nn.init.uniform_(part.norm.bias, -1, 1)
+    x = torch.randn(2, 6, 8, 9)
+    padded = torch.nn.functional.pad(x, (1, 1, 0, 1))
+    torch.testing.assert_close(part(x), part.norm(part.conv(padded)).clamp(0, 6), rtol=1e-5, atol=1e-5)
