@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tasks.base import Task
 
-TASKS = {"stylish-image-captioning": "tasks.captioning.task:TASK"}
+TASKS = {
+    "stylish-image-captioning": "tasks.captioning.task:TASK",
+    "visual-question-answering": "tasks.answering.task:TASK",
+}
 """`task` of a configuration -> where it is, as "module:name"; imported when it is asked for."""
 
 
