@@ -48,9 +48,9 @@ def answer_score(question: Question, answer: str, *, rule: str, exact: bool) -> 
         exact: whether "auto" compares letter case.
 
     Raises:
-        ValueError: nothing is known to compare with.
+        ValueError: nothing is known to compare with. Labels without any answer are known: nothing scores.
     """
-    if not question.references:
+    if not question.references and question.labels is None:
         raise ValueError(
             f"question {question.question_id} has no answer to score against: write a submission with the command "
             "predict, or score another split"
@@ -59,7 +59,7 @@ def answer_score(question: Question, answer: str, *, rule: str, exact: bool) -> 
         return vqa_accuracy(answer, question.references, rule="openvqa" if rule == "openvqa" else "official")
     if rule == "auto" and question.labels is not None:
         return float(question.labels.get(answer, 0.0))
-    reference = question.answer or question.references[0]
+    reference = question.answer or next(iter(question.references), "")
     if rule == "exact" or (rule == "auto" and exact):
         return float(answer == reference)
     return float(answer.strip().lower() == reference.strip().lower())
