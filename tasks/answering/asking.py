@@ -13,7 +13,7 @@ from preprocessors.questions import Sees
 from tasks.answering.items import QuestionItems, collator
 from tasks.answering.models import Answerer
 from tasks.answering.records import Records
-from tasks.captioning.captioner import evaluating
+from tasks.predicting import evaluating
 from trainers.batches import to_device
 from trainers.update import AUTOCAST
 

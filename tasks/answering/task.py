@@ -21,7 +21,7 @@ from tasks.answering.models import SETTINGS_FILE, Answerer, Known, Settings, net
 from tasks.answering.objective import Answering
 from tasks.answering.records import Records, checked, draw, examined, identity, read_records
 from tasks.base import Built, DrawnSet
-from tasks.captioning.captioner import merge, shard
+from tasks.predicting import merge, shard
 from trainers.distributed import World
 from trainers.objective import Objective
 from trainers.observer import Observer

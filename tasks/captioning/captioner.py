@@ -4,13 +4,11 @@ The requests of one image are decoded together, so that its pixels go through th
 styles; the encoder runs once a prompt.
 """
 
-import contextlib
 import copy
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
@@ -23,6 +21,7 @@ from data.samples import Sample
 from models.ofa.generation import beam_search
 from models.ofa.modeling import OFAModel
 from preprocessors.collate import collate
+from tasks.predicting import evaluating
 
 if TYPE_CHECKING:
     from preprocessors import OfaStylishImageCaptioningPreprocessor
@@ -205,18 +204,6 @@ def place(model: OFAModel, device: str) -> OFAModel:
     return model.eval()
 
 
-@contextlib.contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """`model` in evaluation mode; afterwards every module is in the mode it was in, frozen parts among them."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-
-
 def unique_images(samples: Sequence[Sample]) -> list[str]:
     """The image paths of samples, each once, in order of first appearance."""
     return list(dict.fromkeys(sample.image for sample in samples))
@@ -241,19 +228,6 @@ def plan_batches(images: Sequence[str], batch_size: int) -> list[list[tuple[int,
             batches[-1].append(part)
             room -= len(part)
     return batches
-
-
-def shard(items: Sequence[T], rank: int, world: int) -> Sequence[T]:
-    """The part of `items` that process `rank` of `world` captions: contiguous, so that an image mostly stays whole.
-
-    The parts' sizes differ by at most one; `merge` puts results of all ranks in order again.
-    """
-    return items[rank * len(items) // world : (rank + 1) * len(items) // world]
-
-
-def merge(parts: Sequence[Sequence[T]]) -> list[T]:
-    """The results of all ranks, given in the order of ranks, as one list in the order of the items."""
-    return list(chain.from_iterable(parts))
 
 
 class _Items(Dataset[Any]):

@@ -228,6 +228,7 @@ def test_the_original_s_questions_and_features_are_read_and_answered(
     info = json.loads(capsys.readouterr().out)
     assert info["images"] == 3
     assert finetune.main(["features", "check", str(store)]) == 0
+    assert json.loads(capsys.readouterr().out)["faults"] == []
     rows = json.loads((formats / "vqa_train.json").read_text())
     names = list(FeatureStore(store))
     for row, name in zip(rows, names, strict=False):
