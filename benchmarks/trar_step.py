@@ -1,0 +1,144 @@
+"""Seconds and memory of a TRAR training step at published size, beside the published arithmetic told plainly.
+
+    python -m benchmarks.trar_step [--batch 64] [--steps 3] [--grow] [--device cpu] [--dtype float32]
+
+Each way runs in a process of its own: `plain` (`benchmarks/trar_plain.py`, Adam as torch has it), `plain_memory` (the
+same with the settings of memory that this project's training makes: huge pages, freed memory kept), and `ours` with the
+same settings. --grow times `plain_memory` and `ours` with more orders and larger grids, two layers, 16 images. Both
+networks are given the same weights first, and the largest difference of their answers is reported. Prints JSON.
+"""
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+WAYS = ("plain", "plain_memory", "ours")
+GROWTH = [(8, (0,)), (8, (0, 1)), (8, (0, 1, 2, 3)), (14, (0, 1, 2, 3)), (16, (0, 1, 2, 3))]
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=3, help="timed steps, after one to warm up")
+    parser.add_argument("--grid", type=int, default=8)
+    parser.add_argument("--orders", type=int, nargs="+", default=[0, 1, 2, 3])
+    parser.add_argument("--layers", type=int, default=6)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--grow", action="store_true")
+    parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)  # in a process of its own
+    return parser.parse_args()
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """Median seconds of a step, the parts of the last one, and the peak of memory in MB."""
+    if args.way != "plain":
+        from trainers.memory import keep_freed_memory, use_huge_pages
+
+        use_huge_pages()
+        keep_freed_memory()
+    import torch
+    from torch.nn.functional import binary_cross_entropy_with_logits
+
+    from benchmarks.trar_plain import PlainTrar
+    from models.trar import TrarConfig, TrarModel
+
+    torch.manual_seed(0)
+    sizes = {"grid": args.grid, "orders": tuple(args.orders), "layers": args.layers}
+    model = TrarModel(TrarConfig(words=20572, answers=3129, **sizes)).to(args.device)
+    features, questions, targets = (part.to(args.device) for part in batch(args.batch, args.grid))
+    plain = PlainTrar(model.config).to(args.device)
+    plain.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        one = (features[:1], questions[:1])
+        apart = float((model.eval()(*one).logits - plain.eval()(*one)).abs().max())
+    net = model.train() if args.way == "ours" else plain.train()
+    del model, plain
+    adam: dict[str, Any] = {"lr": 1e-4, "betas": (0.9, 0.98), "eps": 1e-9, "fused": args.way == "ours" or None}
+    optimizer = torch.optim.Adam(net.parameters(), **adam)
+    dtype, parts = getattr(torch, args.dtype), {}
+    seconds = []
+    for _ in range(args.steps + 1):
+        began = clock(args.device)
+        optimizer.zero_grad()
+        with torch.autocast(args.device, dtype=dtype, enabled=dtype != torch.float32):
+            out = net(features, questions)
+        logits = (out.logits if args.way == "ours" else out).float()
+        loss = binary_cross_entropy_with_logits(logits, targets, reduction="sum")
+        forward = clock(args.device)
+        loss.backward()
+        backward = clock(args.device)
+        optimizer.step()
+        done = clock(args.device)
+        parts = {"forward_s": forward - began, "backward_s": backward - forward, "update_s": done - backward}
+        seconds.append(done - began)
+    peak = torch.cuda.max_memory_allocated() if args.device == "cuda" else _peak_bytes()
+    rounded = {name: round(value, 3) for name, value in parts.items()}
+    return {"step_s": round(statistics.median(seconds[1:]), 3), **rounded, "peak_mb": peak // 2**20, "apart": apart}
+
+
+def batch(images: int, grid: int) -> Any:
+    """Full grids, and questions of 4 to 14 words."""
+    import torch
+
+    features = torch.randn(images, grid * grid, 2048)
+    questions = torch.randint(3, 20572, (images, 14))
+    lengths = torch.randint(4, 15, (images, 1))
+    questions[torch.arange(14) >= lengths] = 0
+    targets = torch.rand(images, 3129) * (torch.rand(images, 3129) > 0.999)
+    return features, questions, targets
+
+
+def clock(device: str) -> float:
+    if device == "cuda":
+        import torch
+
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def _peak_bytes() -> int:
+    """Of this process, in bytes; Linux counts in kilobytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def in_process(way: str, args: argparse.Namespace, **changes: Any) -> dict[str, Any]:
+    settings = {name: getattr(args, name) for name in ("batch", "steps", "grid", "layers", "device", "dtype")} | changes
+    orders = settings.pop("orders", args.orders)
+    command = [sys.executable, "-m", "benchmarks.trar_step", "--way", way, "--orders", *map(str, orders)]
+    command += [f"--{name}={value}" for name, value in settings.items()]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=dict(os.environ))
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def compare(args: argparse.Namespace) -> dict[str, Any]:
+    if args.grow:
+        rows = []
+        for grid, orders in GROWTH:
+            changes = {"grid": grid, "orders": orders, "batch": 16, "layers": 2}
+            found = {way: in_process(way, args, **changes) for way in WAYS[1:]}
+            ratio = round(found["plain_memory"]["step_s"] / found["ours"]["step_s"], 2)
+            rows.append({"grid": grid, "orders": orders, **found, "times_as_fast": ratio})
+        return {"growth": rows}
+    found = {way: in_process(way, args) for way in WAYS}
+    ratios = {way: round(found[way]["step_s"] / found["ours"]["step_s"], 2) for way in WAYS[:2]}
+    return {**found, "times_as_fast_as": ratios}
+
+
+def main() -> None:
+    args = parse()
+    print(json.dumps(measure(args) if args.way else compare(args)))
+
+
+if __name__ == "__main__":
+    main()
