@@ -93,11 +93,12 @@ class Pictures:
             ) from None
 
     def _candidates(self, image_id: str) -> Iterator[str]:
-        if self._suffix:
-            yield image_id + self._suffix
+        likely = self._suffix  # another thread may change it meanwhile
+        if likely:
+            yield image_id + likely
         yield image_id
         for suffix in SUFFIXES:
-            if suffix != self._suffix:
+            if suffix != likely:
                 yield image_id + suffix
 
 
