@@ -7,7 +7,8 @@ import numpy as np
 
 
 def grid_cells(features: Any, *, cells: int, width: int, name: str = "features") -> np.ndarray:
-    """[cells, width] float32: rows beyond are cut, missing ones are zeros, which count as padding. None at all are fine.
+    """[cells, width] float32: rows beyond are cut, missing ones are zeros, which count as padding. None at all are
+    fine.
 
     Args:
         features: [n, width] cells row by row, or [rows, columns, width] of a square grid; any floating-point type.
@@ -20,8 +21,8 @@ def grid_cells(features: Any, *, cells: int, width: int, name: str = "features")
     if array.ndim == 3:
         if array.shape[0] != array.shape[1]:
             raise ValueError(
-                f"{name}: a grid of {array.shape[0]}x{array.shape[1]} cells is not square: pad it with rows or columns of "
-                "zeros before it is stored"
+                f"{name}: a grid of {array.shape[0]}x{array.shape[1]} cells is not square: pad it with rows or columns "
+                "of zeros before it is stored"
             )
         if array.shape[0] ** 2 != cells:
             raise ValueError(_other_grid(name, len(array), cells))

@@ -1,47 +1,42 @@
-"""Answers of several people as targets for training: scores or shares over the answer list."""
+"""A question's answers as the target of a loss over the answer vocabulary. A answers."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-#: Score of an answer by how many of ten people gave it; four or more make it fully right.
-_SCORES = (0.0, 0.3, 0.6, 0.9)
-_PEOPLE = 10
+from data.questions.records import Question
+from data.questions.vocabulary import NORMALISERS, AnswerVocabulary
 
 
-def answer_scores(answers: Iterable[str]) -> dict[str, float]:
-    """0.3, 0.6, 0.9 or 1 for an answer given once, twice, three times, more often; the answers are normalised already."""
-    return {answer: score_of(count) for answer, count in Counter(answers).items()}
+def answer_target(question: Question, vocabulary: AnswerVocabulary, kind: str = "bce") -> Tensor:
+    """What `trainers.answer_losses.answer_loss` of this kind compares with.
 
+    "bce" [A] float32: 0.3, 0.6, 0.9 and 1 for an answer that one, two, three and more people gave; "kld" [A] float32:
+    the share of the people who gave it; "ce" [1] int64: the number of the single answer. Answers outside the vocabulary
+    are left out.
 
-def score_of(count: int) -> float:
-    return _SCORES[count] if count < len(_SCORES) else 1.0
-
-
-def answer_shares(answers: Iterable[str]) -> dict[str, float]:
-    """Times given, divided by ten, as the public code has it whatever the number of people."""
-    return {answer: count / _PEOPLE for answer, count in Counter(answers).items()}
-
-
-def soft_target(scores: Mapping[str, float], ids: Mapping[str, int]) -> Tensor:
-    """[A] float32: the score of each answer of the list `ids`; answers that are not in it are left out."""
-    target = torch.zeros(len(ids))
-    for answer, score in scores.items():
-        if answer in ids:
-            target[ids[answer]] = score
-    return target
-
-
-def frequent_answers(answers: Iterable[str], minimum: int = 9) -> list[str]:
-    """The answers (normalised) given at least `minimum` times, in the order of first appearance.
-
-    The published list keeps answers that are given more than 8 times.
+    Raises:
+        ValueError: an unknown kind, or for "ce" an answer that is not in the vocabulary.
     """
-    return [answer for answer, count in Counter(answers).items() if count >= minimum]
-
-
-def first_answers(answers: Sequence[str]) -> list[str]:
-    """Every answer once, in the order of first appearance: CLEVR's list, over the training and validation questions."""
-    return list(dict.fromkeys(answers))
+    if kind == "ce":
+        row = vocabulary.index_of(question.answer)
+        if row is None:
+            raise ValueError(
+                f"question {question.question_id}: its answer {question.answer!r} is not in the vocabulary of "
+                f"{len(vocabulary)}: leave the question out of training, or build the vocabulary over it"
+            )
+        return torch.tensor([row])
+    if kind not in ("bce", "kld"):
+        raise ValueError(f"answer loss {kind!r} is unknown; choose one of bce, kld, ce")
+    target = torch.zeros(len(vocabulary))
+    if kind == "bce":
+        rows, scores = vocabulary.targets(question)
+        target[torch.from_numpy(rows)] = torch.from_numpy(scores)
+        return target
+    references = question.references
+    for answer, count in Counter(map(NORMALISERS[vocabulary.normalise], references)).items():
+        row = vocabulary.index_of(answer)
+        if row is not None:
+            target[row] += count / len(references)
+    return target

@@ -48,7 +48,7 @@ class Vocabulary:
         return len(self.words)
 
     def encode(self, question: str, length: int) -> list[int]:
-        """`length` ids: words beyond are cut, places beyond the words are padding. An empty question is padding alone."""
+        """`length` ids: words beyond are cut, places beyond the words are padding, all of them in an empty question."""
         ids = [self.ids.get(word, UNKNOWN) for word in split_words(question)[:length]]
         return ids + [PAD] * (length - len(ids))
 

@@ -12,8 +12,9 @@ def answer_loss(logits: Tensor, targets: Tensor, kind: str = "bce") -> Tensor:
 
     Args:
         logits: [B, A].
-        targets: "bce" [B, A], the score of each answer, 0 to 1: binary cross-entropy; "kld" [B, A], the share of people who
-            gave it: Kullback-Leibler divergence of the softmax; "ce" [B] or [B, 1], the answer's number: cross-entropy.
+        targets: "bce" [B, A], the score of each answer, 0 to 1: binary cross-entropy; "kld" [B, A], the share of people
+            who gave it: Kullback-Leibler divergence of the softmax; "ce" [B] or [B, 1], the answer's number:
+            cross-entropy.
 
     Raises:
         ValueError: an unknown kind, or targets of another shape.
@@ -27,10 +28,11 @@ def answer_loss(logits: Tensor, targets: Tensor, kind: str = "bce") -> Tensor:
 
 
 def answer_units(logits: Tensor, kind: str = "bce") -> int:
-    """What the sum of `answer_loss` is divided by for a mean over all its terms: samples, and answers where each counts.
+    """What the sum of `answer_loss` is divided by for a mean over all its terms: samples, and answers where each
+    counts.
 
-    The gradient of a mean is that of the sum divided by this number, over all parts of a batch together: gradient norms of
-    both are on one scale when the mean's are multiplied by it.
+    The gradient of a mean is that of the sum divided by this number, over all parts of a batch together: gradient norms
+    of both are on one scale when the mean's are multiplied by it.
     """
     return len(logits) if kind == "ce" else logits.numel()
 

@@ -1,7 +1,7 @@
 """TRAR's learning rate and temperature as pure functions of the update and the epoch.
 
-Updates count from 1 and epochs from 0. With a warm-up of 3 epochs the rates are the published ones; the public code's are
-wrong for any other number (its stairs are always three, and reach three times the base rate without a warm-up).
+Updates count from 1 and epochs from 0. With a warm-up of 3 epochs the rates are the published ones; the public code's
+are wrong for any other number (its stairs are always three, and reach three times the base rate without a warm-up).
 """
 
 from collections.abc import Collection
@@ -25,8 +25,8 @@ def learning_rate(
 ) -> float:
     """The rate of update `step` in epoch `epoch`.
 
-    In warm-up epoch k of w it is lr · k / (w + 1); epochs end after samples / batch_size updates, a broken number. At the
-    start of each epoch of `decay_epochs` the base rate is multiplied by `decay`, for good.
+    In warm-up epoch k of w it is lr · k / (w + 1); epochs end after samples / batch_size updates, a broken number. At
+    the start of each epoch of `decay_epochs` the base rate is multiplied by `decay`, for good.
     """
     base = lr * decay ** sum(epoch >= start for start in decay_epochs)
     for stair in range(1, warmup_epochs + 1):
@@ -49,9 +49,9 @@ def temperature(
     """The tau of hard routing throughout epoch `epoch` out of `epochs`.
 
     Args:
-        policy: "slow" falls evenly from `tau_max` to `tau_min`; "fast" falls from `tau_max` to 1 in the warm-up, then evenly
-            to 1 / (epochs - warmup_epochs); "finetune" starts at 1 + epochs / (warmup_epochs + 1), falls by
-            1 / (warmup_epochs + 1) an epoch, and is `tau_min` after the warm-up.
+        policy: "slow" falls evenly from `tau_max` to `tau_min`; "fast" falls from `tau_max` to 1 in the warm-up, then
+            evenly to 1 / (epochs - warmup_epochs); "finetune" starts at 1 + epochs / (warmup_epochs + 1), falls by 1 /
+            (warmup_epochs + 1) an epoch, and is `tau_min` after the warm-up.
 
     Raises:
         ValueError: an unknown policy, or an epoch that there is not.

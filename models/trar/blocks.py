@@ -43,7 +43,7 @@ class FeedForward(nn.Module):
 
 
 class AttentionPool(nn.Module):
-    """G learnt weighted sums over the places, concatenated and projected. Padding everywhere weighs all places alike."""
+    """G learnt weighted sums over the places, concatenated and projected; all places alike where all are padding."""
 
     def __init__(self, width: int, hidden: int, out: int, glimpses: int, dropout: float):
         super().__init__()

@@ -78,7 +78,7 @@ class TrarConfig:
             raise ValueError(f"TRAR configuration: dropout={self.dropout} must be at least 0 and below 1")
         if not 0 < self.tau_min <= self.tau_max:
             raise ValueError(
-                f"TRAR configuration: tau_min={self.tau_min} and tau_max={self.tau_max}: 0 < tau_min <= tau_max is needed"
+                f"TRAR configuration: tau_min={self.tau_min}, tau_max={self.tau_max}: 0 < tau_min <= tau_max is needed"
             )
 
     def _check_orders(self) -> None:
@@ -109,7 +109,9 @@ class TrarConfig:
         known = {field.name for field in dataclasses.fields(cls)}
         unknown = sorted(set(content) - known)
         if unknown:
-            raise ValueError(f"TRAR configuration: unknown fields {', '.join(unknown)}; known: {', '.join(sorted(known))}")
+            raise ValueError(
+                f"TRAR configuration: unknown fields {', '.join(unknown)}; known: {', '.join(sorted(known))}"
+            )
         missing = [name for name in ("words", "answers") if name not in content]
         if missing:
             raise ValueError(f"TRAR configuration: {' and '.join(missing)} missing")

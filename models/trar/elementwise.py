@@ -89,8 +89,8 @@ class ReluDropout(Dropout):
 def draw(shape: torch.Size | tuple[int, ...], rate: float, device: torch.device, seed: int | None = None) -> Tensor:
     """1 where dropout keeps a number, uint8 of `shape`; `dropout_factor(rate)` makes up for the others.
 
-    A number has a byte of randomness: eight share a draw of 64 bits, and the rate is rounded to 1/256. With a `seed` the
-    same comes out each time; without one, torch's own generator goes on.
+    A number has a byte of randomness: eight share a draw of 64 bits, and the rate is rounded to 1/256. With a `seed`
+    the same comes out each time; without one, torch's own generator goes on.
     """
     count = math.prod(shape)
     generator = None if seed is None else torch.Generator(device).manual_seed(seed)

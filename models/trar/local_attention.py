@@ -1,7 +1,7 @@
 """Attention with one span an image: only what lies in the chosen span is computed.
 
-A window of order r around a cell lies in the 2r + 1 grid rows around its own. So each grid row of queries meets the keys
-of those rows alone, which are neighbours in memory. Shapes: B images, H heads, N = grid² cells, E width of a head.
+A window of order r around a cell lies in the 2r + 1 grid rows around its own. So each grid row of queries meets the
+keys of those rows alone, which are neighbours in memory. Shapes: B images, H heads, N = grid² cells, E width of a head.
 """
 
 from collections.abc import Sequence
@@ -63,6 +63,6 @@ def _banded(query: Tensor, key: Tensor, value: Tensor, padding: Tensor | None, o
 
 
 def _bands(x: Tensor, order: int, grid: int, fill: float = 0.0) -> Tensor:
-    """[B, H, N, E] -> [B, H, grid, (2 · order + 1) · grid, E]: the cells around each grid row, `fill` beyond the edges."""
+    """[B, H, N, E] -> [B, H, grid, (2 · order + 1) · grid, E]: those around each grid row, `fill` beyond the edges."""
     rows = F.pad(x.unflatten(2, (grid, grid)), (0, 0, 0, 0, order, order), value=fill)
     return rows.unfold(2, 2 * order + 1, 1).permute(0, 1, 2, 5, 3, 4).flatten(3, 4)

@@ -89,9 +89,7 @@ class TrarModel(nn.Module):
 
     @staticmethod
     def _pool(config: TrarConfig) -> AttentionPool:
-        return AttentionPool(
-            config.hidden, config.pool_width, config.pooled_width, config.glimpses, config.dropout
-        )
+        return AttentionPool(config.hidden, config.pool_width, config.pooled_width, config.glimpses, config.dropout)
 
     def forward(self, features: Tensor, questions: Tensor, *, noise: Tensor | None = None) -> TrarOutput:
         """Answer a batch.
@@ -130,15 +128,15 @@ class TrarModel(nn.Module):
         config = self.config
         if features.ndim != 3:
             raise ValueError(
-                f"features of shape {list(features.shape)}: [images, cells, width] is needed; a grid of rows and columns "
-                "is flattened row by row"
+                f"features of shape {list(features.shape)}: [images, cells, width] is needed; a grid is flattened "
+                "row by row"
             )
         cells, width = features.shape[1:]
         if cells != config.cells:
             square = "" if math.isqrt(cells) ** 2 == cells else f", and {cells} cells are no square grid"
             raise ValueError(
-                f"images of {cells} cells for a network of {config.grid}x{config.grid} = {config.cells}{square}: pad or cut "
-                "the features to the grid, or set `grid`"
+                f"images of {cells} cells for a network of {config.grid}x{config.grid} = {config.cells}{square}: "
+                "pad or cut the features to the grid, or set `grid`"
             )
         if width != config.feature_width:
             raise ValueError(
@@ -147,6 +145,6 @@ class TrarModel(nn.Module):
             )
         if questions.ndim != 2 or not questions.shape[1] or len(questions) != len(features):
             raise ValueError(
-                f"questions of shape {list(questions.shape)} for {len(features)} images: [images, words] is needed, with "
-                "at least one place for a word (0 is padding)"
+                f"questions of shape {list(questions.shape)} for {len(features)} images: [images, words] is needed, "
+                "with at least one place for a word (0 is padding)"
             )

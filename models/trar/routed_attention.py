@@ -1,8 +1,8 @@
 """Attention over several spans at once: the weighted sum of one masked softmax a span, from one score matrix.
 
-The spans are nested, so the softmax P over the widest one holds all others: a narrower one is its part inside the window
-I, divided by that part's sum z. Scores and exponentials are therefore computed once. With K what dropout keeps, the
-weights that meet the values are W = P ∘ M with M = Σᵣ (αᵣ / zᵣ) Kᵣ ∘ Iᵣ. Going back, from the gradient G of W:
+The spans are nested, so the softmax P over the widest one holds all others: a narrower one is its part inside the
+window I, divided by that part's sum z. Scores and exponentials are therefore computed once. With K what dropout keeps,
+the weights that meet the values are W = P ∘ M with M = Σᵣ (αᵣ / zᵣ) Kᵣ ∘ Iᵣ. Going back, from the gradient G of W:
 
     tᵣ = Σⱼ P ∘ G ∘ Kᵣ ∘ Iᵣ / zᵣ           each row's share of αᵣ's gradient
     P ∘ (G ∘ M - Σᵣ (αᵣ tᵣ / zᵣ) Iᵣ)        the gradient of the scores

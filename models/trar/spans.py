@@ -14,7 +14,9 @@ def outside_window(grid: int, order: int) -> Tensor:
         ValueError: the order is not below the grid.
     """
     if not 0 <= order < grid:
-        raise ValueError(f"a window of order {order} does not fit a grid of {grid}x{grid} cells: choose 0 to {grid - 1}")
+        raise ValueError(
+            f"a window of order {order} does not fit a grid of {grid}x{grid} cells: choose 0 to {grid - 1}"
+        )
     cells = torch.arange(grid * grid)
     row, column = cells // grid, cells % grid
     distance = torch.maximum((row[:, None] - row).abs(), (column[:, None] - column).abs())
