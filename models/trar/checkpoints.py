@@ -41,7 +41,7 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Published:
-    """The content of an `epochN.pkl`: weights under the public names, Adam's state, the base rate as decayed, the epoch."""
+    """The content of an `epochN.pkl`: weights, Adam's state, the base rate as it is decayed, and the epoch."""
 
     state: dict[str, Tensor]
     optimizer: dict[str, Any] | None
@@ -170,8 +170,10 @@ def write_published(
             evaluates the file but cannot resume from it.
         lr_base: the base rate, decayed so far; epoch: epochs done.
     """
-    state = model.state_dict()
-    content = dict(zip(PUBLISHED_KEYS, (state, dict(optimizer or {}), float(lr_base), int(epoch)), strict=True))
+    adam = dict(optimizer or {})
+    if "param_groups" in adam:  # the public code's Adam is not the fused one, and takes this setting from the file
+        adam["param_groups"] = [{**group, "fused": None} for group in adam["param_groups"]]
+    content = dict(zip(PUBLISHED_KEYS, (model.state_dict(), adam, float(lr_base), int(epoch)), strict=True))
     torch.save(content, path)
 
 

@@ -33,7 +33,7 @@ def inferred_settings(state: Mapping[str, Tensor], settings: Mapping[str, Any]) 
     spans = _shape(state, f"{_ROUTING}mlp.2.bias")[0]
     if len(merged["orders"]) != spans:
         raise ValueError(
-            f"the weights route between {spans} spans, but orders={list(merged['orders'])} has {len(merged['orders'])}: "
+            f"the weights route between {spans} spans, orders={list(merged['orders'])} has {len(merged['orders'])}: "
             "set orders to those that they were trained with"
         )
     return merged
