@@ -1,0 +1,145 @@
+"""VisualBERT's embeddings and layers, run over transformers' modules.
+
+What is computed is the original's; how is ours: attention in one fused call, no work for padding, and the last layer
+only at the positions that a head reads.
+
+Shapes: B rows, T words, N regions, L = T + N, K words a region is aligned with, Q positions read, M positions that are
+computed, D width.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers.models.visual_bert.modeling_visual_bert import (
+    VisualBertAttention,
+    VisualBertEmbeddings,
+    VisualBertLayer,
+    VisualBertSelfAttention,
+)
+
+#: Added to the score of a masked position. Finite, so that a row with nothing to attend to has a value.
+_MASKED = -10000.0
+
+
+@dataclass(frozen=True)
+class Packing:
+    """Which positions of a padded batch are computed; `index` holds them as numbers below B * L, None where all are."""
+
+    rows: int
+    length: int
+    index: Tensor | None
+
+    @classmethod
+    def of(cls, mask: Tensor, read: Tensor | None = None) -> Self:
+        """The real positions of `mask` [B, L], and those that are `read` [B, Q]."""
+        kept = mask.bool()
+        if read is not None:
+            kept = kept.scatter(1, read, True)
+        index = None if bool(kept.all()) else kept.flatten().nonzero().squeeze(1)
+        return cls(*mask.shape, index)
+
+    def pack(self, x: Tensor) -> Tensor:
+        """[B, L, D] -> [M, D]."""
+        flat = x.flatten(0, 1)
+        return flat if self.index is None else flat.index_select(0, self.index)
+
+    def unpack(self, x: Tensor) -> Tensor:
+        """[M, D] -> [B, L, D], zeros where nothing was computed."""
+        if self.index is not None:
+            x = x.new_zeros(self.rows * self.length, x.shape[-1]).index_copy(0, self.index, x)
+        return x.unflatten(0, (self.rows, self.length))
+
+
+def embed(
+    module: VisualBertEmbeddings,
+    input_ids: Tensor,
+    segment_ids: Tensor,
+    projected: Tensor,
+    box_types: Tensor | None,
+    alignment: Tensor | None,
+) -> Tensor:
+    """Words [B, T] and projected regions [B, N, D] -> [B, T + N, D], normalised together."""
+    positions = module.position_embeddings.weight
+    words = module.word_embeddings(input_ids) + module.token_type_embeddings(segment_ids)
+    words = words + positions[: input_ids.shape[1]]
+    types = module.visual_token_type_embeddings
+    # every region has the visual position 0; a region's order says nothing
+    regions = projected + module.visual_position_embeddings.weight[0]
+    regions = regions + (types.weight[0] if box_types is None else types(box_types))
+    if alignment is not None:
+        regions = regions + aligned_positions(positions, alignment[:, : projected.shape[1]])
+    return module.dropout(module.LayerNorm(torch.cat([words, regions], dim=1)))
+
+
+def aligned_positions(positions: Tensor, alignment: Tensor) -> Tensor:
+    """Mean of the text positions that each region is aligned with; [B, N, K], padded with -1 -> [B, N, D].
+
+    A region without a word gets zeros.
+    """
+    named = alignment >= 0
+    rows = F.embedding(alignment.clamp(min=0), positions) * named.unsqueeze(-1).to(positions.dtype)
+    return rows.sum(2) / named.sum(2, keepdim=True).clamp(min=1)
+
+
+def run_layers(layers: Sequence[VisualBertLayer], x: Tensor, mask: Tensor, *, skip_padding: bool = True) -> Tensor:
+    """All positions of the layers' output; x [B, L, D], mask [B, L] -> [B, L, D].
+
+    With `skip_padding` the output is 0 at padding; without it, it is what the original computes there.
+    """
+    bias = score_bias(mask, x.dtype)
+    packing = Packing.of(mask) if skip_padding else Packing(*mask.shape, None)
+    hidden = packing.pack(x)
+    for layer in layers:
+        hidden = _layer(layer, hidden, packing, bias)
+    return packing.unpack(hidden)
+
+
+def run_layers_for(layers: Sequence[VisualBertLayer], x: Tensor, mask: Tensor, read: Tensor) -> Tensor:
+    """The layers' output at the positions `read` [B, Q] alone -> [B, Q, D]."""
+    bias = score_bias(mask, x.dtype)
+    packing = Packing.of(mask, read)
+    hidden = packing.pack(x)
+    for layer in layers[:-1]:
+        hidden = _layer(layer, hidden, packing, bias)
+    attention = layers[-1].attention
+    asking = packing.unpack(hidden).gather(1, read.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
+    keys, values = _keys_values(attention.self, hidden, packing)
+    attended = _attend(attention.self, _split(attention.self, attention.self.query(asking)), keys, values, bias)
+    return layers[-1].feed_forward_chunk(attention.output(attended, asking))
+
+
+def score_bias(mask: Tensor, dtype: torch.dtype) -> Tensor | None:
+    """What is added to attention scores, [B, 1, 1, L]; None where nothing is masked."""
+    if bool(mask.all()):
+        return None
+    return ((1 - mask.to(dtype)) * _MASKED)[:, None, None, :]
+
+
+def _layer(layer: VisualBertLayer, hidden: Tensor, packing: Packing, bias: Tensor | None) -> Tensor:
+    """[M, D] -> [M, D]."""
+    attention: VisualBertAttention = layer.attention
+    queries = _split(attention.self, packing.unpack(attention.self.query(hidden)))
+    attended = _attend(attention.self, queries, *_keys_values(attention.self, hidden, packing), bias)
+    return layer.feed_forward_chunk(attention.output(packing.pack(attended), hidden))
+
+
+def _keys_values(module: VisualBertSelfAttention, hidden: Tensor, packing: Packing) -> tuple[Tensor, Tensor]:
+    """[M, D] -> keys and values, [B, H, L, D / H] each."""
+    keys, values = (packing.unpack(project(hidden)) for project in (module.key, module.value))
+    return _split(module, keys), _split(module, values)
+
+
+def _attend(module: VisualBertSelfAttention, queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None):
+    """Queries [B, H, Q, D / H] -> [B, Q, D]."""
+    rate = module.dropout.p if module.training else 0.0
+    bias = None if bias is None else bias.to(queries.dtype)
+    return F.scaled_dot_product_attention(queries, keys, values, bias, dropout_p=rate).transpose(1, 2).flatten(2)
+
+
+def _split(module: VisualBertSelfAttention, x: Tensor) -> Tensor:
+    """[B, L, D] -> [B, H, L, D / H]."""
+    return x.unflatten(-1, (module.num_attention_heads, module.attention_head_size)).transpose(1, 2)
