@@ -50,8 +50,8 @@ def compare_outputs(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> list[Di
     common = [name for name in a if name in b]
     if not common:
         raise ValueError(
-            f"the models have no output in common: {', '.join(a) or 'none'} and {', '.join(b) or 'none'}; compare models "
-            "of one system with the same head"
+            f"the models have no output in common: {', '.join(a) or 'none'} and {', '.join(b) or 'none'}; "
+            "compare models of one system with the same head"
         )
     return [_difference(name, a[name], b[name]) for name in common]
 
@@ -104,8 +104,8 @@ def _flat(value: Any, path: str) -> list[tuple[str, Tensor]]:
 def _difference(name: str, a: Tensor, b: Tensor) -> Difference:
     if a.shape != b.shape:
         raise ValueError(
-            f"{name} is {list(a.shape)} in one model and {list(b.shape)} in the other: compare models with the same head "
-            "and sizes"
+            f"{name} is {list(a.shape)} in one model and {list(b.shape)} in the other: compare models with the same "
+            "head and sizes"
         )
     # the same infinity or nan on both sides is no difference
     a, b = a.detach().cpu().double(), b.detach().cpu().double()

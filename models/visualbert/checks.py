@@ -32,8 +32,8 @@ def check_inputs(
     words = input_ids.shape[-1]
     if words > config.max_position_embeddings:
         raise ValueError(
-            f"a text has {words} word pieces, but the model has {config.max_position_embeddings} positions: cut texts to "
-            "that length"
+            f"a text has {words} word pieces, but the model has {config.max_position_embeddings} positions: cut texts "
+            "to that length"
         )
     if features.ndim != 3 or features.shape[-1] != config.visual_embedding_dim or len(features) != len(input_ids):
         raise ValueError(
@@ -61,8 +61,8 @@ def answer_positions_of(text_mask: Tensor, given: Tensor | None) -> Tensor:
     if bool(outside.any()):
         row = int(outside.nonzero()[0])
         raise ValueError(
-            f"row {row} reads its answer at position {int(positions[row])}, outside its text of {int(lengths[row])} word "
-            "pieces: a question ends with [MASK] [SEP]"
+            f"row {row} reads its answer at position {int(positions[row])}, outside its text of {int(lengths[row])} "
+            "word pieces: a question ends with [MASK] [SEP]"
         )
     return positions
 
@@ -74,8 +74,8 @@ def _check_alignment(alignment: Tensor, input_ids: Tensor, regions: int) -> None
     words = input_ids.shape[-1]
     if alignment.numel() and int(alignment.max()) >= words:
         raise ValueError(
-            f"a region is aligned with word piece {int(alignment.max())}, beyond the text of {words} word pieces: cut the "
-            "alignment with the text"
+            f"a region is aligned with word piece {int(alignment.max())}, beyond the text of {words} word pieces: cut "
+            "the alignment with the text"
         )
 
 

@@ -46,7 +46,7 @@ class VisualBERTConfig(VisualBertConfig):
     @property
     def answers(self) -> list[str] | None:
         """The answer of each output, where the checkpoint carries them."""
-        names = [self.id2label[index] for index in range(self.num_labels)]
+        names = [str(name) for _, name in sorted((self.id2label or {}).items())]
         return None if names == [f"LABEL_{index}" for index in range(len(names))] else names
 
 

@@ -9,7 +9,7 @@ import os
 import pickle
 import shutil
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -63,8 +63,8 @@ def read_checkpoint(source: str | Path, **overrides: Any) -> tuple[dict[str, Ten
     A `.th` file comes without configuration: it is inferred, with 64 numbers an attention head as in every BERT.
 
     Args:
-        overrides: fields of `VisualBERTConfig` that win, for instance `num_attention_heads`, or `head` where a head with
-            two outputs is not NLVR2's.
+        overrides: fields of `VisualBERTConfig` that win, for instance `num_attention_heads`, or `head` where a head
+            with two outputs is not NLVR2's.
 
     Raises:
         ValueError: a file that is missing, damaged, holds code, or is no VisualBERT's.
@@ -115,7 +115,7 @@ def load_body(model: VisualBERTModel, source: str | Path) -> list[str]:
     fitting = {
         name: tensor
         for name, tensor in state.items()
-        if name in body or same_head and name in own and own[name].shape == tensor.shape
+        if name in body or (same_head and name in own and own[name].shape == tensor.shape)
     }
     kept = [name for name in own if name not in fitting]
     model.load_state_dict(fitting, strict=False)
@@ -185,8 +185,8 @@ def load_plain(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         reason = str(error).splitlines()[0]
         raise ValueError(
-            f"{path.name} holds more than tensors and plain values, which could run code, or is damaged; it is not read "
-            f"({reason})"
+            f"{path.name} holds more than tensors and plain values, which could run code, or is damaged; it is not "
+            f"read ({reason})"
         ) from error
     except (RuntimeError, EOFError, KeyError, ValueError) as error:
         raise ValueError(f"{path.name} is damaged ({error}): copy it again") from error
@@ -239,9 +239,10 @@ def _compare_shapes(own: Mapping[str, Tensor], state: Mapping[str, Tensor], sour
             if name in state and state[name].shape != tensor.shape
         ],
     }
-    described: Callable[[list[str]], str] = lambda names: ", ".join(names[:_SHOWN]) + (  # noqa: E731
-        f", … ({len(names)} in all)" if len(names) > _SHOWN else ""
-    )
-    found = [f"{kind}: {described(names)}" for kind, names in differing.items() if names]
+    found = [f"{kind}: {_first(names)}" for kind, names in differing.items() if names]
     if found:
         raise ValueError(f"{source}: the weights do not fit the model; " + "; ".join(found))
+
+
+def _first(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (f", … ({len(names)} in all)" if len(names) > _SHOWN else "")

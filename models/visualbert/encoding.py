@@ -9,7 +9,7 @@ computed, D width.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,9 @@ from transformers.models.visual_bert.modeling_visual_bert import (
     VisualBertLayer,
     VisualBertSelfAttention,
 )
+
+#: transformers' `VisualBertLayer`s.
+Layers = Sequence[Any]
 
 #: Added to the score of a masked position. Finite, so that a row with nothing to attend to has a value.
 _MASKED = -10000.0
@@ -40,7 +43,7 @@ class Packing:
         if read is not None:
             kept = kept.scatter(1, read, True)
         index = None if bool(kept.all()) else kept.flatten().nonzero().squeeze(1)
-        return cls(*mask.shape, index)
+        return cls(mask.shape[0], mask.shape[1], index)
 
     def pack(self, x: Tensor) -> Tensor:
         """[B, L, D] -> [M, D]."""
@@ -85,20 +88,20 @@ def aligned_positions(positions: Tensor, alignment: Tensor) -> Tensor:
     return rows.sum(2) / named.sum(2, keepdim=True).clamp(min=1)
 
 
-def run_layers(layers: Sequence[VisualBertLayer], x: Tensor, mask: Tensor, *, skip_padding: bool = True) -> Tensor:
+def run_layers(layers: Layers, x: Tensor, mask: Tensor, *, skip_padding: bool = True) -> Tensor:
     """All positions of the layers' output; x [B, L, D], mask [B, L] -> [B, L, D].
 
     With `skip_padding` the output is 0 at padding; without it, it is what the original computes there.
     """
     bias = score_bias(mask, x.dtype)
-    packing = Packing.of(mask) if skip_padding else Packing(*mask.shape, None)
+    packing = Packing.of(mask) if skip_padding else Packing(mask.shape[0], mask.shape[1], None)
     hidden = packing.pack(x)
     for layer in layers:
         hidden = _layer(layer, hidden, packing, bias)
     return packing.unpack(hidden)
 
 
-def run_layers_for(layers: Sequence[VisualBertLayer], x: Tensor, mask: Tensor, read: Tensor) -> Tensor:
+def run_layers_for(layers: Layers, x: Tensor, mask: Tensor, read: Tensor) -> Tensor:
     """The layers' output at the positions `read` [B, Q] alone -> [B, Q, D]."""
     bias = score_bias(mask, x.dtype)
     packing = Packing.of(mask, read)

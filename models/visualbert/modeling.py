@@ -1,6 +1,7 @@
 """VisualBERT with its heads; parameters have transformers' names.
 
-Shapes: B rows, C choices, T words, N regions, L = T + N, D width, V entries of the vocabulary, A answers, M masked words.
+Shapes: B rows, C choices, T words, N regions, L = T + N, D width, V entries of the vocabulary, A answers, M masked
+words.
 """
 
 from dataclasses import dataclass, field
@@ -44,7 +45,7 @@ class VisualBERTModel(nn.Module):
         self.answer_loss = answer_loss
         self.visual_bert = VisualBertModel(config)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
-        outputs = 1 if config.head == "vcr" else config.num_labels
+        outputs = 1 if config.head == "vcr" else config.num_labels or 0
         words = config.head == "pretraining"
         self.cls = VisualBertPreTrainingHeads(config) if words else nn.Linear(config.hidden_size, outputs)
         self._initialise()
@@ -105,8 +106,8 @@ class VisualBERTModel(nn.Module):
             ValueError: features of another width, an alignment or an answer position outside the text, a text longer
                 than the position table, targets of another shape.
         """
-        inputs = {"input_ids": input_ids, "text_mask": text_mask, "segment_ids": segment_ids, "features": features}
-        inputs |= {"box_mask": box_mask, "box_types": box_types, "alignment": alignment}
+        inputs: dict[str, Any] = {"input_ids": input_ids, "text_mask": text_mask, "segment_ids": segment_ids}
+        inputs |= {"features": features, "box_mask": box_mask, "box_types": box_types, "alignment": alignment}
         check_inputs(self.config, **inputs)
         if self.config.head == "pretraining":
             return self._pretraining(inputs, word_labels, labels)
@@ -114,7 +115,7 @@ class VisualBERTModel(nn.Module):
             read = answer_positions_of(text_mask, answer_positions)
             states = self._states(**inputs, read=read[:, None])[:, 0]
         else:
-            states = self.visual_bert.pooler(self._first_states(**inputs))
+            states = self._pooled(self._first_states(**inputs))
         logits = self.cls(self.dropout(states))
         if self.config.head == "vcr":
             logits = logits.view(input_ids.shape[:2])
@@ -141,7 +142,7 @@ class VisualBERTModel(nn.Module):
             asked = word_labels.gather(1, positions)[masked]
             losses = {"masked_words": label_loss(word_logits, asked)}
             words = {"word_logits": word_logits, "word_labels": asked}
-        logits = self.cls.seq_relationship(self.visual_bert.pooler(first))
+        logits = self.cls.seq_relationship(self._pooled(first))
         if labels is not None:
             losses["matches"] = label_loss(logits, labels)
         loss = torch.stack(list(losses.values())).sum() if losses else None
@@ -150,9 +151,18 @@ class VisualBERTModel(nn.Module):
     def _check_targets(self, targets: Tensor, logits: Tensor) -> None:
         if targets.shape != logits.shape:
             raise ValueError(
-                f"soft targets are {list(targets.shape)}, but the model has {list(logits.shape)} logits: use the answer "
-                "list that the head was made for"
+                f"soft targets are {list(targets.shape)}, but the model has {list(logits.shape)} logits: use the "
+                "answer list that the head was made for"
             )
+
+    @property
+    def _layers(self) -> list[nn.Module]:
+        return list(self.visual_bert.encoder.layer)
+
+    def _pooled(self, states: Tensor) -> Tensor:
+        """From the first position of `states` [B, ..., D] -> [B, D]."""
+        assert self.visual_bert.pooler is not None
+        return self.visual_bert.pooler(states)
 
     def _first_states(self, **inputs: Any) -> Tensor:
         """The first word's state of each text, [B, 1, D] or [B * C, 1, D]."""
@@ -162,16 +172,14 @@ class VisualBERTModel(nn.Module):
     def _states(self, *, read: Tensor, **inputs: Any) -> Tensor:
         """The states at the positions `read` [B, Q] -> [B, Q, D]."""
         x, mask = self._embedded(**inputs)
-        layers = list(self.visual_bert.encoder.layer)
         if not self.config.bypass_transformer:
-            return run_layers_for(layers, x, mask, read)
+            return run_layers_for(self._layers, x, mask, read)
         return run_layers_for([self.visual_bert.additional_layer], self._bypass(x, mask, inputs, True), mask, read)
 
     def _bypass(self, x: Tensor, mask: Tensor, inputs: dict[str, Any], skip_padding: bool) -> Tensor:
         """Words through the layers, regions past them."""
         words = inputs["input_ids"].shape[-1]
-        layers = list(self.visual_bert.encoder.layer)
-        text = run_layers(layers, x[:, :words], mask[:, :words], skip_padding=skip_padding)
+        text = run_layers(self._layers, x[:, :words], mask[:, :words], skip_padding=skip_padding)
         return torch.cat([text, x[:, words:]], dim=1)
 
     def _embedded(self, **inputs: Any) -> tuple[Tensor, Tensor]:
@@ -207,8 +215,8 @@ class VisualBERTModel(nn.Module):
             x = self._bypass(x, mask, inputs, False)
             sequence = run_layers([self.visual_bert.additional_layer], x, mask, skip_padding=False)
         else:
-            sequence = run_layers(list(self.visual_bert.encoder.layer), x, mask, skip_padding=False)
-        pooled = self.visual_bert.pooler(sequence)
+            sequence = run_layers(self._layers, x, mask, skip_padding=False)
+        pooled = self._pooled(sequence)
         outputs = {"sequence": sequence, "pooled": pooled}
         if isinstance(self.cls, VisualBertPreTrainingHeads):
             return outputs | {

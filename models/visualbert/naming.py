@@ -12,7 +12,7 @@ _BIAS, _DECODER_BIAS = "cls.predictions.bias", "cls.predictions.decoder.bias"
 #: Two names of one tensor, in transformers' names.
 TIED = {_DECODER: _WORDS, _DECODER_BIAS: _BIAS}
 
-#: Beginnings of names, the original's -> transformers'. The classifier of a task and the pre-training heads are both `cls`.
+#: Beginnings of names, the original's -> transformers', which calls the head of a task and those of pre-training `cls`.
 _BEGINNINGS = {"bert.bert.": "visual_bert.", "bert.cls.": "cls.", "bert.classifier.": "cls."}
 #: Tables of the embeddings, likewise.
 _TABLES = {
@@ -60,7 +60,7 @@ def to_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for one, other in TIED.items():
         present = [name for name in (one, other) if name in named]
         # a head for a task has the embeddings, but no words to predict
-        if not present or _BIAS not in named and _DECODER_BIAS not in named:
+        if not present or (_BIAS not in named and _DECODER_BIAS not in named):
             continue
         if len(present) == 2 and not _same(named[one], named[other]):
             raise ValueError(f"{one} and {other} are one tensor in VisualBERT, but differ here")

@@ -46,7 +46,8 @@ def config_of(content: dict[str, Any]) -> VisualBERTConfig:
     return VisualBERTConfig(
         head=HEADS[content["training_head_type"]],
         bypass_transformer=content.get("bypass_transformer", False),
-        **{"hidden_dropout_prob": content.get("dropout", 0.1), "attention_probs_dropout_prob": content.get("dropout", 0.1)},
+        hidden_dropout_prob=content.get("dropout", 0.1),
+        attention_probs_dropout_prob=content.get("dropout", 0.1),
         **fields,
     )
 
