@@ -6,9 +6,7 @@ Tensors pass through unchanged, to the bit. Nothing here runs code that a file b
 import json
 import logging
 import os
-import pickle
 import shutil
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +18,7 @@ from torch import Tensor
 from transformers import VisualBertConfig
 from transformers.initialization import no_init_weights
 
+from data.plain_files import load_torch
 from models.visualbert.configuration import HEADS, VisualBERTConfig, inferred_config, with_answers
 from models.visualbert.modeling import VisualBERTModel
 from models.visualbert.naming import TIED, to_original, to_transformers
@@ -161,7 +160,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             raise ValueError(f"there is no file of weights: it needs one of {', '.join(WEIGHT_FILES)}")
         path = found[0]
     try:
-        content: Any = load_file(path) if path.suffix == ".safetensors" else load_plain(path)
+        content: Any = load_file(path) if path.suffix == ".safetensors" else load_torch(path)
     except OSError as error:
         raise ValueError(f"cannot read {path.name}: {error.strerror or error}") from error
     except SafetensorError as error:
@@ -172,24 +171,6 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if not tensors or not all(isinstance(name, str) for name in tensors):
         raise ValueError(f"{path.name} holds no named tensors: name a file of weights")
     return tensors
-
-
-def load_plain(path: Path) -> Any:
-    """What `torch.save` wrote, on the CPU, where it is tensors and plain values alone.
-
-    Raises:
-        ValueError: it holds anything else, which could run code, or is damaged.
-    """
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except pickle.UnpicklingError as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"{path.name} holds more than tensors and plain values, which could run code, or is damaged; it is not "
-            f"read ({reason})"
-        ) from error
-    except (RuntimeError, EOFError, KeyError, ValueError) as error:
-        raise ValueError(f"{path.name} is damaged ({error}): copy it again") from error
 
 
 def _read_config(path: Path) -> dict[str, Any]:

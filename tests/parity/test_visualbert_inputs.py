@@ -1,4 +1,4 @@
-"""VisualBERT's inputs against those of the original's data sets: ids, labels, masks, pairs, alignments, scores, files."""
+"""VisualBERT's inputs against those of the original's data sets: ids, labels, pairs, alignments, scores, files."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from data.features.visualbert_files import read_imdb, th_features
 from metrics.visualbert import predicted, published_scores, true_or_false
 from models.visualbert.losses import soft_target_loss
 from models.wordpiece import load_wordpiece
@@ -133,6 +134,26 @@ def test_sentences_about_two_pictures(golden: Golden) -> None:
 
 
 @pytest.mark.goldens("inputs_nlvr2*", system="visualbert")
+def test_regions_of_two_pictures(golden: Golden) -> None:
+    files = sorted(golden.path.parent.rglob("features_*.th"))
+    images = {image.image_id: image.features for path in files for image in th_features(path)}
+    for record, expected in zip(golden.json["records"], golden.json["fine_tuning"], strict=True):
+        names = image_names(record["identifier"])
+        if set(names) <= images.keys():
+            rows, _ = both_images(*(images[name] for name in names), regions=golden.json["image_feature_cap"])
+            assert rows[:, 0].tolist() == expected["first_feature_of_each_row"]
+
+
+@pytest.mark.goldens("imdb*.as", system="visualbert")
+def test_an_imdb_file_without_its_pickle(golden: Golden) -> None:
+    path = golden.path.with_name(golden.path.name.removesuffix(".as.json") + ".npy")
+
+    header, questions = read_imdb(path)
+
+    assert [header, *questions] == golden.json
+
+
+@pytest.mark.goldens("inputs_nlvr2*", system="visualbert")
 def test_the_file_of_truths(golden: Golden) -> None:
     content = golden.json["results_csv"]
     records = golden.json["records"]
@@ -248,9 +269,7 @@ def test_texts_are_cut_as_published(golden: Golden) -> None:
 @pytest.mark.goldens("features*", system="visualbert", when=lambda content: "confidences" in content)
 def test_regions_are_screened_as_published(golden: Golden) -> None:
     for case in golden.json["cases"]:
-        kept = screened(
-            golden.json["confidences"], **case["parameters"], keep=case["mandatory_keep"], rule="published"
-        )
+        kept = screened(golden.json["confidences"], **case["parameters"], keep=case["mandatory_keep"], rule="published")
 
         assert kept.tolist() == case["kept_rows"]
         assert len(kept) == case["count"]
