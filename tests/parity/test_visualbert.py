@@ -1,14 +1,19 @@
 """VisualBERT's network against outputs of the original: states, logits, losses, training steps, names, conversions."""
 
+import re
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import transformers
 from torch import Tensor
 
+from models.visualbert import HEADS as HEADS_OF_TRANSFORMERS
 from models.visualbert import VisualBERTConfig, VisualBERTModel
-from models.visualbert.conversion import to_transformers
+from models.visualbert.configuration import inferred_config
+from models.visualbert.naming import TIED, original_name, to_original, to_transformers, transformers_name
 from tests.parity.conftest import Golden, parity_weights
 
 STATES, LOSS = 1e-5, 1e-5
@@ -117,3 +122,71 @@ def test_losses_and_logits_where_they_are_read(golden: Golden) -> None:
         labels = arrays["masked_lm_labels"]
         golden_rows = arrays["mlm_logits"][:, : labels.shape[1]][labels >= 0]
         assert_close(output.word_logits[:, ::stride], golden_rows, STATES)
+
+
+@pytest.mark.goldens("keymap*", system="visualbert", when=lambda content: "hugging_face_2021" in content)
+def test_names_of_one_layer(golden: Golden) -> None:
+    for theirs, ours in golden.json["example_one_layer"].items():
+        # the map writes down where the last of two names ends
+        assert transformers_name(theirs) in (ours, "cls.predictions.bias")
+        if ours not in TIED:
+            assert original_name(ours) == theirs
+
+
+@pytest.mark.goldens("keymap*", system="visualbert", when=lambda content: "hugging_face_2021" in content)
+def test_names_follow_the_published_map(golden: Golden) -> None:
+    content = golden.json
+    names = list(content["example_one_layer"]) + ["bert.classifier.weight", "bert.classifier.bias", "detector.x.weight"]
+    for name in (*names, *(f"module.{name}" for name in names)):
+        state = to_transformers({name: torch.zeros(1)})
+        dropped = any(re.search(pattern, name) for pattern in content["drop"])
+        expected = replaced(name, content["replace"])
+        assert (expected in state) != dropped
+        if not dropped:
+            assert original_name(expected) == replaced(expected, content["inverse"])
+    for name in ("cls.predictions.decoder.bias", "visual_bert.embeddings.position_ids"):
+        assert any(re.search(pattern, name) for pattern in content["inverse_drop"])
+        assert not {original_name(name), name} & to_original({name: torch.zeros(1)}).keys()
+
+
+def replaced(name: str, pairs: list[list[str]]) -> str:
+    for pattern, replacement in pairs:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+@pytest.mark.goldens("checkpoints*", system="visualbert", when=lambda content: "checkpoints" in content)
+def test_every_release_at_full_size(golden: Golden) -> None:
+    content = golden.json
+    for release in content["checkpoints"]:
+        head = HEADS[release["training_head_type"]]
+        labels = {"num_labels": release["num_labels"]} if release["num_labels"] else {}
+        config = VisualBERTConfig(
+            head=head, visual_embedding_dim=release["visual_embedding_dim"], **content["bert"], **labels
+        )
+        with torch.device("meta"):
+            ours = VisualBERTModel(config)
+            theirs = getattr(transformers, release["transformers_class"])(transformers_config(config))
+        state = ours.state_dict()
+        original = to_original(state)
+
+        assert HEADS_OF_TRANSFORMERS[head] == release["transformers_class"]
+        assert len(original) == release["original_tensors"]
+        assert len(state) == release["transformers_tensors"]
+        assert sum(parameter.numel() for parameter in ours.parameters()) == release["parameters"]
+        assert shapes(state) == shapes(theirs.state_dict())
+        detector = {"detector.backbone.conv1.weight": torch.empty(1, device="meta")}
+        assert shapes(to_transformers(original | detector)) == shapes(state)
+        found = inferred_config(to_transformers(original))
+        assert {name: getattr(found, name) for name in content["bert"]} == content["bert"]
+        assert (found.head, found.visual_embedding_dim) == (head, release["visual_embedding_dim"])
+
+
+def transformers_config(config: VisualBERTConfig) -> transformers.VisualBertConfig:
+    return transformers.VisualBertConfig.from_dict(
+        {name: value for name, value in config.to_dict().items() if name != "head"}
+    )
+
+
+def shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}
