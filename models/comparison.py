@@ -75,7 +75,7 @@ def table(rows: Sequence[Difference]) -> str:
 def outputs_of(model: nn.Module, batch: Mapping[str, Any], run: Run | None = None) -> dict[str, Tensor]:
     """A model's outputs in evaluation mode by name; the model is left in the mode it was in.
 
-    A tensor inside a dictionary, a dataclass, or a list has the path to it as its name, with dots.
+    A tensor inside a dictionary, a dataclass, a named tuple or a list has the path to it as its name, with dots.
     """
     training = model.training
     model.eval()
@@ -94,6 +94,8 @@ def _flat(value: Any, path: str) -> list[tuple[str, Tensor]]:
         items: Any = [(field.name, getattr(value, field.name)) for field in dataclasses.fields(value)]
     elif isinstance(value, Mapping):
         items = value.items()
+    elif hasattr(value, "_asdict"):  # a named tuple
+        items = value._asdict().items()
     elif isinstance(value, (list, tuple)):
         items = enumerate(value)
     else:

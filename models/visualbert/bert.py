@@ -29,10 +29,7 @@ def load_bert(model: VisualBERTModel, source: str | Path) -> list[str]:
         ValueError: no BERT, or one of another size.
     """
     source = Path(source)
-    try:
-        given = bert_names(read_weights(source))
-    except ValueError as error:
-        raise ValueError(f"{source}: {error}") from error
+    given = bert_names(read_weights(source))
     own = model.state_dict()
     fitting = {name: tensor for name, tensor in given.items() if name in own}
     needed = [name for name in own if name.startswith(("visual_bert.embeddings.word", "visual_bert.encoder."))]

@@ -69,9 +69,10 @@ def read_checkpoint(source: str | Path, **overrides: Any) -> tuple[dict[str, Ten
         ValueError: a file that is missing, damaged, holds code, or is no VisualBERT's.
     """
     source = Path(source)
+    tensors = read_weights(source)
+    given = _read_config(source / CONFIG_FILE) if (source / CONFIG_FILE).is_file() else {}
     try:
-        state = to_transformers(read_weights(source))
-        given = _read_config(source / CONFIG_FILE) if (source / CONFIG_FILE).is_file() else {}
+        state = to_transformers(tensors)
         config = inferred_config(state, **(given | overrides))
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from error
@@ -157,19 +158,20 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if path.is_dir():
         found = [path / name for name in WEIGHT_FILES if (path / name).is_file()]
         if not found:
-            raise ValueError(f"there is no file of weights: it needs one of {', '.join(WEIGHT_FILES)}")
+            raise ValueError(f"{path} has no file of weights: it needs one of {', '.join(WEIGHT_FILES)}")
         path = found[0]
     try:
         content: Any = load_file(path) if path.suffix == ".safetensors" else load_torch(path)
     except OSError as error:
-        raise ValueError(f"cannot read {path.name}: {error.strerror or error}") from error
+        raise ValueError(f"cannot read {path}: {error.strerror or error}") from error
     except SafetensorError as error:
-        raise ValueError(f"{path.name} is damaged ({error}): copy it again") from error
+        raise ValueError(f"{path} is damaged ({error}): copy it again") from error
     while isinstance(content, Mapping) and (inner := [content[name] for name in _INNER if name in content]):
         content = inner[0]
-    tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)} if content else {}
+    rows = content.items() if isinstance(content, Mapping) else ()
+    tensors = {name: value for name, value in rows if isinstance(value, Tensor)}
     if not tensors or not all(isinstance(name, str) for name in tensors):
-        raise ValueError(f"{path.name} holds no named tensors: name a file of weights")
+        raise ValueError(f"{path} holds no named tensors: name a file of weights")
     return tensors
 
 
@@ -178,10 +180,10 @@ def _read_config(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path.name} is not valid JSON ({error}): copy it again") from error
+        raise ValueError(f"{path} is not valid JSON ({error}): copy it again") from error
     if not isinstance(content, dict) or content.get("model_type") != VisualBERTConfig.model_type:
         found = content.get("model_type") if isinstance(content, dict) else type(content).__name__
-        raise ValueError(f'{path.name} describes {found!r}, not a model of type "{VisualBERTConfig.model_type}"')
+        raise ValueError(f'{path} describes {found!r}, not a model of type "{VisualBERTConfig.model_type}"')
     heads = {name: head for head, name in HEADS.items()}
     named = [heads[name] for name in content.get("architectures") or [] if name in heads]
     # transformers' own default pads with 1; no BERT vocabulary does

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.models.visual_bert.modeling_visual_bert import VisualBertModel, VisualBertPreTrainingHeads
 
@@ -38,6 +39,9 @@ class VisualBERTModel(nn.Module):
     Args:
         answer_loss: of head "vqa": "kl" or "bce", see `losses.soft_target_loss`.
     """
+
+    #: `VisualBertPreTrainingHeads`, or a task's `nn.Linear`.
+    cls: Any
 
     def __init__(self, config: VisualBERTConfig, *, answer_loss: str = "kl"):
         super().__init__()
@@ -130,13 +134,12 @@ class VisualBERTModel(nn.Module):
 
     def _pretraining(self, inputs: dict[str, Any], word_labels: Tensor | None, labels: Tensor | None):
         """Masked words and whether the text belongs to the image: computed only where something is asked."""
-        assert isinstance(self.cls, VisualBertPreTrainingHeads)
         if word_labels is None:
             first, losses, words = self._first_states(**inputs), {}, {}
         else:
             positions, masked = masked_positions(word_labels)
-            read = torch.cat([torch.zeros_like(positions[:, :1]), positions], dim=1)
-            states = self._states(**inputs, read=read)
+            # the first word is read beside them
+            states = self._states(**inputs, read=F.pad(positions, (1, 0)))
             first = states[:, :1]
             word_logits = self.cls.predictions(states[:, 1:][masked])
             asked = word_labels.gather(1, positions)[masked]

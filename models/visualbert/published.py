@@ -55,17 +55,23 @@ def _computed(model: VisualBERTModel, entry: Mapping[str, Any], pieces: Pieces) 
         return _pretraining(model, entry, pieces)
     if kind == "vcr":
         texts = [(_WELCOME, _WELCOME), ("Use it.", "Like it.")]
-        outputs = model.everything(**_batch(model, texts, pieces, choices=True))
+        outputs = _outputs(model, _batch(model, texts, pieces, choices=True))
         return {"loss": F.cross_entropy(outputs["logits"], torch.tensor([_CHOICE])), "logits": outputs["logits"]}
-    logits = model.everything(**_batch(model, [(_WELCOME, None)], pieces))["logits"]
+    logits = _outputs(model, _batch(model, [(_WELCOME, None)], pieces))["logits"]
     if kind == "nlvr2":
         return {"loss": F.cross_entropy(logits, torch.tensor([_CLASS])), "logits": logits}
     logits = logits.log_softmax(-1)
     return {"loss": -logits[0, _ANSWER], "logits": torch.cat([logits[:, :3], logits[:, -3:]], dim=1)}
 
 
+def _outputs(model: VisualBERTModel, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    device = next(model.parameters()).device
+    outputs = model.everything(**{name: tensor.to(device) for name, tensor in batch.items()})
+    return {name: tensor.float().cpu() for name, tensor in outputs.items()}
+
+
 def _pretraining(model: VisualBERTModel, entry: Mapping[str, Any], pieces: Pieces) -> dict[str, Tensor]:
-    outputs = model.everything(**_batch(model, [(_MASKED, None)], pieces))
+    outputs = _outputs(model, _batch(model, [(_MASKED, None)], pieces))
     words, matches = outputs["word_logits"][0], outputs["logits"]
     labels = torch.zeros(len(words), dtype=torch.long)
     whole = torch.tensor(_ids(_WHOLE, None, pieces)[0])
