@@ -1,0 +1,47 @@
+"""CLEVR's questions, and the queries of SHAPES."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from data.pictures import without_suffix
+from data.questions.files import PathLike, read_object
+from data.questions.records import Question
+
+
+def read_clevr(questions: PathLike) -> Iterator[Question]:
+    """`{questions: [{question, image_filename | image_index, answer?, program?: [{function}], question_index?}]}`.
+
+    `question_type` is the last function of the program (or of a generated split's `type`); the image id is the
+    picture's name without suffix, else its number.
+    """
+    for number, record in enumerate(read_object(questions).records("questions")):
+        index = record.get("image_index", int, default=None)
+        name = record.get("image_filename", str, default=None)
+        if name is None and index is None:
+            raise record.wrong("neither 'image_filename' nor 'image_index'", "name the picture")
+        program = record.get("program", list, default=[])
+        steps = list(record.records("program")) if program else []
+        last = steps[-1].get("function", str, default=None) or steps[-1].get("type", str) if steps else ""
+        yield Question(
+            record.get("question_index", int, default=number),
+            (str(index) if name is None else without_suffix(name),),
+            record.get("question", str),
+            record.get("answer", str, default=""),
+            question_type=last,
+            extra={} if index is None else {"image_index": index},
+        )
+
+
+def read_shapes(questions: PathLike) -> Iterator[Question]:
+    """An `.npz` with `query` [N], `answer` bool [N] and `layout` [N]; picture i is `STEM-i`. Answers: true, false."""
+    try:
+        with np.load(questions, allow_pickle=False) as content:
+            columns = [content[name].tolist() for name in ("query", "answer", "layout")]
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"{questions}: cannot read the arrays query, answer and layout ({error}): check it") from None
+    stem = Path(questions).stem
+    for number, (query, answer, layout) in enumerate(zip(*columns, strict=True)):
+        key = f"{stem}-{number}"
+        yield Question(key, (key,), query, "true" if answer else "false", extra={"layout": layout})
