@@ -1,117 +1,89 @@
-"""The original VisualBERT's files: features of regions, and questions of Pythia's imdb.
+"""The original VisualBERT's files of features: `.th` files of NLVR2 and COCO, and what stands around them.
 
-Features come an image at a time, as (image id, features, boxes, record), so that a file larger than the memory can be
-read. No file's code is run.
+A `.th` file holds all pictures of a split: {file name: (features, boxes, confidences)}. The other files are one `.npy` a
+picture (fc6 of VQA, [100, 2048]; NLVR2's, [144, 1024]), which `import_features` takes as they are.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from tqdm.auto import tqdm
 
-from data.plain_files import load_torch, read_npy
+from data.features.regions import Regions
+from data.features.store import PathLike, StoreInfo
+from data.features.writer import new_store
+from data.pictures import without_suffix
+from data.plain_files import load_torch
 
-_NEEDED = ("question_id", "image_name", "question_str")
-
-
-class ImageFeatures(NamedTuple):
-    """The regions of one image.
-
-    Attributes:
-        image_id: the file's name of the image, without `.npy` and `.npz`.
-        features: [regions, width].
-        boxes: [regions, 4] as the file has them: x1, y1, x2, y2 in pixels; None where it has none.
-        record: `file`, and `confidences` [regions] where the file has them.
-    """
-
-    image_id: str
-    features: NDArray[np.floating]
-    boxes: NDArray[np.floating] | None
-    record: Mapping[str, Any]
+#: (height, width) of a picture in pixels.
+Size = tuple[int, int]
 
 
-def npy_features(folder: Path, *, width: int | None = None) -> Iterator[ImageFeatures]:
-    """A folder with one `.npy` an image: fc6 features of VQA, or one-image files of NLVR2, in the order of their names.
+class ThFile:
+    """The pictures of one file, in its order; `origin` is its record once all were read.
 
-    A file is an array [regions, width], or a dictionary with `image_feat` and `image_bboxes` in an array of its own.
+    Tensors are mapped from the file, not read into memory. A picture's id is its file's name without `.npz` and without
+    a picture's suffix.
 
     Args:
-        width: numbers a region that are expected.
-
-    Raises:
-        ValueError: no such file, one that is damaged or holds code, or features of another width.
+        sizes: of the pictures by id, which the file does not hold. Without them the boxes, in pixels, are left out.
     """
-    paths = sorted(folder.glob("*.npy"))
-    if not paths:
-        raise ValueError(f"{folder} has no .npy files: name the folder that holds one for each image")
-    for path in paths:
-        array, boxes = read_npy(path), None
-        if array.dtype.hasobject:
-            content = array.item() if array.size == 1 else None
-            if not isinstance(content, dict) or "image_feat" not in content:
-                raise ValueError(f"{path} holds neither features nor a dictionary with image_feat")
-            array, boxes = np.asarray(content["image_feat"]), content.get("image_bboxes")
-        record = {"file": path.name}
-        yield _checked(_image_id(path.name), array, boxes, record, str(path), width)
 
+    def __init__(self, path: PathLike, sizes: Mapping[str, Size] | None = None) -> None:
+        self.path = Path(path)
+        self.sizes = sizes
+        self.origin: dict[str, Any] = {}
 
-def th_features(path: Path, *, width: int | None = None) -> Iterator[ImageFeatures]:
-    """A file of NLVR2's or COCO's features for NLVR2: {file name: (features, boxes, confidences)}, in the file's order.
+    def __iter__(self) -> Iterator[tuple[str, Regions]]:
+        """(place, regions) of each picture.
 
-    The tensors are mapped from the file, not read into memory.
+        Raises ValueError, with the picture, for a file that is damaged or holds code, and for other content.
+        """
+        content = load_torch(self.path)
+        if not isinstance(content, Mapping) or not content:
+            raise ValueError(f"{self.path}: no pictures: it must hold a dictionary of file names")
+        digest = sha256()
+        for name, value in tqdm(content.items(), self.path.name, unit="picture", delay=2, leave=False):
+            where = f"{self.path}: {name}"
+            regions = self._regions(str(name), value, where)
+            digest.update(name.encode())
+            digest.update(np.ascontiguousarray(regions.features).data)
+            yield where, regions
+        self.origin = {"file": str(self.path), "bytes": self.path.stat().st_size, "sha256": digest.hexdigest()}
 
-    Raises:
-        ValueError: as `npy_features`.
-    """
-    content = load_torch(path)
-    if not isinstance(content, Mapping) or not content:
-        raise ValueError(f"{path} holds no images: it must hold a dictionary of file names")
-    for name, value in content.items():
+    def _regions(self, name: str, value: Any, where: str) -> Regions:
         if not isinstance(value, (list, tuple)) or len(value) != 3:
-            raise ValueError(f"{path}: {name} is not (features, boxes, confidences)")
+            raise ValueError(f"{where}: it is not (features, boxes, confidences): use a file of VisualBERT's features")
         features, boxes, confidences = map(np.asarray, value)
-        record = {"file": path.name, "confidences": confidences}
-        yield _checked(_image_id(str(name)), features, boxes, record, f"{path}: {name}", width)
+        if features.dtype.kind != "f":
+            raise ValueError(f"{where}: the features are {features.dtype}: store them as floating-point numbers")
+        image_id = without_suffix(name.removesuffix(".npz"))
+        labels = {"objects_conf": confidences.astype(np.float32, copy=False)}
+        if self.sizes is None:
+            return Regions(image_id, features, labels=labels)
+        if image_id not in self.sizes:
+            raise ValueError(f"{where}: the picture's size is not known: give the sizes of all, or of none")
+        return Regions(image_id, features, boxes.astype(np.float32, copy=False), self.sizes[image_id], labels)
 
 
-def read_imdb(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The header and the questions of an imdb file of Pythia.
+def import_th(
+    sources: Sequence[PathLike],
+    out: PathLike,
+    *,
+    sizes: Mapping[str, Size] | None = None,
+    dtype: str = "float16",
+    detector: str = "",
+) -> StoreInfo:
+    """`.th` files, one after the other, into a new store at `out`; `sizes` as `ThFile`, `detector` is put on record.
 
-    A question has `question_id`, `image_name`, `image_id`, `question_str`, `question_tokens` and, but in test sets,
-    `all_answers` and `valid_answers` (`["<unk>"]` where none is in the answer list).
-
-    Raises:
-        ValueError: the file is missing, damaged or holds code, or is no imdb.
+    Raises ValueError, with the file and the picture, for what is damaged or does not fit, and leaves nothing behind.
     """
-    array = read_npy(path)
-    rows = array.tolist() if array.dtype.hasobject and array.ndim == 1 else []
-    if not rows or not all(isinstance(row, dict) for row in rows):
-        raise ValueError(f"{path} is no imdb file: it must be an array of a header and of questions")
-    header, *questions = rows
-    for number, question in enumerate(questions, start=1):
-        lacking = [name for name in _NEEDED if name not in question]
-        if lacking:
-            raise ValueError(f"{path}: record {number} has no {', '.join(lacking)}: it is no imdb file of VQA")
-    return header, questions
-
-
-def _checked(
-    image_id: str, features: np.ndarray, boxes: Any, record: Mapping[str, Any], where: str, width: int | None
-) -> ImageFeatures:
-    if features.ndim != 2 or features.dtype.kind != "f" or not len(features):
-        raise ValueError(f"{where}: features are {features.dtype} {list(features.shape)}, not numbers [regions, width]")
-    if width is not None and features.shape[1] != width:
-        raise ValueError(
-            f"{where}: a region has {features.shape[1]} numbers, but {width} are expected: these are the features of "
-            "another detector"
-        )
-    boxes = None if boxes is None else np.asarray(boxes)
-    if boxes is not None and boxes.shape != (len(features), 4):
-        raise ValueError(f"{where}: boxes are {list(boxes.shape)}, but there are {len(features)} regions")
-    return ImageFeatures(image_id, features, boxes, record)
-
-
-def _image_id(name: str) -> str:
-    return name.removesuffix(".npy").removesuffix(".npz")
+    readers = [ThFile(source, sizes) for source in sources]
+    with new_store(out, dtype=dtype, grid=None) as writer:
+        for reader in readers:
+            for where, regions in reader:
+                writer.add(regions, where)
+        return writer.finish(detector, [reader.origin for reader in readers], None)

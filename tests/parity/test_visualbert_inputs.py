@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from data.features.visualbert_files import read_imdb, th_features
 from metrics.visualbert import predicted, published_scores, true_or_false
 from models.visualbert.losses import soft_target_loss
 from models.wordpiece import load_wordpiece
@@ -131,26 +130,6 @@ def test_sentences_about_two_pictures(golden: Golden) -> None:
             assert [len(rows)] == expected["image_dim_variable"]
             items.append(Item([text], rows, types, label=expected["label"][0]))
         assert_batch_shapes(items, content[f"{kind}_batch_shapes"])
-
-
-@pytest.mark.goldens("inputs_nlvr2*", system="visualbert")
-def test_regions_of_two_pictures(golden: Golden) -> None:
-    files = sorted(golden.path.parent.rglob("features_*.th"))
-    images = {image.image_id: image.features for path in files for image in th_features(path)}
-    for record, expected in zip(golden.json["records"], golden.json["fine_tuning"], strict=True):
-        names = image_names(record["identifier"])
-        if set(names) <= images.keys():
-            rows, _ = both_images(*(images[name] for name in names), regions=golden.json["image_feature_cap"])
-            assert rows[:, 0].tolist() == expected["first_feature_of_each_row"]
-
-
-@pytest.mark.goldens("imdb*.as", system="visualbert")
-def test_an_imdb_file_without_its_pickle(golden: Golden) -> None:
-    path = golden.path.with_name(golden.path.name.removesuffix(".as.json") + ".npy")
-
-    header, questions = read_imdb(path)
-
-    assert [header, *questions] == golden.json
 
 
 @pytest.mark.goldens("inputs_nlvr2*", system="visualbert")
