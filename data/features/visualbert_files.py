@@ -1,6 +1,6 @@
 """The original VisualBERT's files of features: `.th` files of NLVR2 and COCO, and what stands around them.
 
-A `.th` file holds all pictures of a split: {file name: (features, boxes, confidences)}. The other files are one `.npy` a
+A `.th` file holds all pictures of a split: {file name: (features, boxes, confidences)}. Other files are one `.npy` a
 picture (fc6 of VQA, [100, 2048]; NLVR2's, [144, 1024]), which `import_features` takes as they are.
 """
 

@@ -140,7 +140,13 @@ def _attend(module: VisualBertSelfAttention, queries: Tensor, keys: Tensor, valu
     """Queries [B, H, Q, D / H] -> [B, Q, D]."""
     rate = module.dropout.p if module.training else 0.0
     bias = None if bias is None else bias.to(queries.dtype)
-    return F.scaled_dot_product_attention(queries, keys, values, bias, dropout_p=rate).transpose(1, 2).flatten(2)
+    if rate and queries.device.type == "cpu":
+        # the fused kernel has no dropout there; ours draws eight numbers at once
+        scores = queries @ keys.transpose(-1, -2) * module.attention_head_size**-0.5
+        attended = module.dropout((scores if bias is None else scores + bias).softmax(-1)) @ values
+    else:
+        attended = F.scaled_dot_product_attention(queries, keys, values, bias, dropout_p=rate)
+    return attended.transpose(1, 2).flatten(2)
 
 
 def _split(module: VisualBertSelfAttention, x: Tensor) -> Tensor:

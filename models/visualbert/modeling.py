@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.models.visual_bert.modeling_visual_bert import VisualBertModel, VisualBertPreTrainingHeads
 
+from models.ofa.dropout import Dropout
 from models.visualbert.checks import answer_positions_of, check_inputs
 from models.visualbert.configuration import VisualBERTConfig
 from models.visualbert.encoding import embed, run_layers, run_layers_for
@@ -48,10 +49,11 @@ class VisualBERTModel(nn.Module):
         self.config = config
         self.answer_loss = answer_loss
         self.visual_bert = VisualBertModel(config)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = Dropout(config.hidden_dropout_prob)
         outputs = 1 if config.head == "vcr" else config.num_labels or 0
         words = config.head == "pretraining"
         self.cls = VisualBertPreTrainingHeads(config) if words else nn.Linear(config.hidden_size, outputs)
+        _use_quick_dropout(self)
         self._initialise()
         self.tie_weights()
 
@@ -233,6 +235,14 @@ class VisualBERTModel(nn.Module):
             read = pooled
         logits = self.cls(self.dropout(read))
         return outputs | {"logits": logits.view(inputs["input_ids"].shape[:2]) if self.config.head == "vcr" else logits}
+
+
+def _use_quick_dropout(model: nn.Module) -> None:
+    """transformers' modules draw a random number of torch's for each element; see `models.ofa.dropout`."""
+    for module in list(model.modules()):
+        for name, part in module.named_children():
+            if type(part) is nn.Dropout:
+                setattr(module, name, Dropout(part.p))
 
 
 def masked_positions(word_labels: Tensor) -> tuple[Tensor, Tensor]:
