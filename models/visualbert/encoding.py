@@ -9,20 +9,16 @@ computed, D width.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers.models.visual_bert.modeling_visual_bert import (
-    VisualBertAttention,
     VisualBertEmbeddings,
     VisualBertLayer,
     VisualBertSelfAttention,
 )
-
-#: transformers' `VisualBertLayer`s.
-Layers = Sequence[Any]
 
 #: Added to the score of a masked position. Finite, so that a row with nothing to attend to has a value.
 _MASKED = -10000.0
@@ -88,7 +84,26 @@ def aligned_positions(positions: Tensor, alignment: Tensor) -> Tensor:
     return rows.sum(2) / named.sum(2, keepdim=True).clamp(min=1)
 
 
-def run_layers(layers: Layers, x: Tensor, mask: Tensor, *, skip_padding: bool = True) -> Tensor:
+class Layer(VisualBertLayer):
+    """transformers' layer over packed positions; one call a layer, so that what wraps a layer works.
+
+    `forward(hidden [M, D], packing, bias)` -> [M, D]; with `read` [B, Q] -> [B, Q, D], at those positions alone.
+    """
+
+    def forward(  # type: ignore[override]
+        self, hidden: Tensor, packing: Packing, bias: Tensor | None, read: Tensor | None = None
+    ) -> Tensor:
+        attention: VisualBertSelfAttention = self.attention.self
+        asking = hidden if read is None else _at(packing.unpack(hidden), read)
+        queries = attention.query(asking)
+        queries = packing.unpack(queries) if read is None else queries
+        keys, values = (packing.unpack(project(hidden)) for project in (attention.key, attention.value))
+        attended = _attend(attention, queries, keys, values, bias)
+        attended = packing.pack(attended) if read is None else attended
+        return self.feed_forward_chunk(self.attention.output(attended, asking))
+
+
+def run_layers(layers: Sequence[Layer], x: Tensor, mask: Tensor, *, skip_padding: bool = True) -> Tensor:
     """All positions of the layers' output; x [B, L, D], mask [B, L] -> [B, L, D].
 
     With `skip_padding` the output is 0 at padding; without it, it is what the original computes there.
@@ -97,22 +112,18 @@ def run_layers(layers: Layers, x: Tensor, mask: Tensor, *, skip_padding: bool = 
     packing = Packing.of(mask) if skip_padding else Packing(mask.shape[0], mask.shape[1], None)
     hidden = packing.pack(x)
     for layer in layers:
-        hidden = _layer(layer, hidden, packing, bias)
+        hidden = layer(hidden, packing, bias)
     return packing.unpack(hidden)
 
 
-def run_layers_for(layers: Layers, x: Tensor, mask: Tensor, read: Tensor) -> Tensor:
+def run_layers_for(layers: Sequence[Layer], x: Tensor, mask: Tensor, read: Tensor) -> Tensor:
     """The layers' output at the positions `read` [B, Q] alone -> [B, Q, D]."""
     bias = score_bias(mask, x.dtype)
     packing = Packing.of(mask, read)
     hidden = packing.pack(x)
     for layer in layers[:-1]:
-        hidden = _layer(layer, hidden, packing, bias)
-    attention = layers[-1].attention
-    asking = packing.unpack(hidden).gather(1, read.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
-    keys, values = _keys_values(attention.self, hidden, packing)
-    attended = _attend(attention.self, _split(attention.self, attention.self.query(asking)), keys, values, bias)
-    return layers[-1].feed_forward_chunk(attention.output(attended, asking))
+        hidden = layer(hidden, packing, bias)
+    return layers[-1](hidden, packing, bias, read)
 
 
 def score_bias(mask: Tensor, dtype: torch.dtype) -> Tensor | None:
@@ -122,22 +133,14 @@ def score_bias(mask: Tensor, dtype: torch.dtype) -> Tensor | None:
     return ((1 - mask.to(dtype)) * _MASKED)[:, None, None, :]
 
 
-def _layer(layer: VisualBertLayer, hidden: Tensor, packing: Packing, bias: Tensor | None) -> Tensor:
-    """[M, D] -> [M, D]."""
-    attention: VisualBertAttention = layer.attention
-    queries = _split(attention.self, packing.unpack(attention.self.query(hidden)))
-    attended = _attend(attention.self, queries, *_keys_values(attention.self, hidden, packing), bias)
-    return layer.feed_forward_chunk(attention.output(packing.pack(attended), hidden))
-
-
-def _keys_values(module: VisualBertSelfAttention, hidden: Tensor, packing: Packing) -> tuple[Tensor, Tensor]:
-    """[M, D] -> keys and values, [B, H, L, D / H] each."""
-    keys, values = (packing.unpack(project(hidden)) for project in (module.key, module.value))
-    return _split(module, keys), _split(module, values)
+def _at(x: Tensor, places: Tensor) -> Tensor:
+    """The rows of x [B, L, D] at `places` [B, Q] -> [B, Q, D]."""
+    return x.gather(1, places.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
 
 
 def _attend(module: VisualBertSelfAttention, queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None):
-    """Queries [B, H, Q, D / H] -> [B, Q, D]."""
+    """Queries [B, Q, D], keys and values [B, L, D] -> [B, Q, D]."""
+    queries, keys, values = (_split(module, x) for x in (queries, keys, values))
     rate = module.dropout.p if module.training else 0.0
     bias = None if bias is None else bias.to(queries.dtype)
     if rate and queries.device.type == "cpu":

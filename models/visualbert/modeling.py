@@ -10,12 +10,17 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers.models.visual_bert.modeling_visual_bert import VisualBertModel, VisualBertPreTrainingHeads
+from transformers.models.visual_bert.modeling_visual_bert import (
+    VisualBertEmbeddings,
+    VisualBertPooler,
+    VisualBertPreTrainedModel,
+    VisualBertPreTrainingHeads,
+)
 
 from models.ofa.dropout import Dropout
 from models.visualbert.checks import answer_positions_of, check_inputs
 from models.visualbert.configuration import VisualBERTConfig
-from models.visualbert.encoding import embed, run_layers, run_layers_for
+from models.visualbert.encoding import Layer, embed, run_layers, run_layers_for
 from models.visualbert.losses import label_loss, soft_target_loss
 
 
@@ -34,6 +39,32 @@ class VisualBERTOutput:
     word_labels: Tensor | None = None
 
 
+class Encoder(nn.Module):
+    """The layers, under transformers' names."""
+
+    def __init__(self, config: VisualBERTConfig):
+        super().__init__()
+        self.layer = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
+
+
+class Body(VisualBertPreTrainedModel):
+    """What all heads share: transformers' `VisualBertModel`, module by module, with layers that skip padding."""
+
+    config: VisualBERTConfig
+
+    def __init__(self, config: VisualBERTConfig):
+        super().__init__(config)
+        self.embeddings = VisualBertEmbeddings(config)
+        self.encoder = Encoder(config)
+        self.pooler = VisualBertPooler(config)
+        if config.bypass_transformer:
+            self.additional_layer = Layer(config)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        return self.embeddings.word_embeddings
+
+
 class VisualBERTModel(nn.Module):
     """The original's network (uclanlp/visualbert) over transformers' modules, with the head that `config` names.
 
@@ -48,7 +79,7 @@ class VisualBERTModel(nn.Module):
         super().__init__()
         self.config = config
         self.answer_loss = answer_loss
-        self.visual_bert = VisualBertModel(config)
+        self.visual_bert = Body(config)
         self.dropout = Dropout(config.hidden_dropout_prob)
         outputs = 1 if config.head == "vcr" else config.num_labels or 0
         words = config.head == "pretraining"
@@ -121,7 +152,7 @@ class VisualBERTModel(nn.Module):
             read = answer_positions_of(text_mask, answer_positions)
             states = self._states(**inputs, read=read[:, None])[:, 0]
         else:
-            states = self._pooled(self._first_states(**inputs))
+            states = self.visual_bert.pooler(self._first_states(**inputs))
         logits = self.cls(self.dropout(states))
         if self.config.head == "vcr":
             logits = logits.view(input_ids.shape[:2])
@@ -147,7 +178,7 @@ class VisualBERTModel(nn.Module):
             asked = word_labels.gather(1, positions)[masked]
             losses = {"masked_words": label_loss(word_logits, asked)}
             words = {"word_logits": word_logits, "word_labels": asked}
-        logits = self.cls.seq_relationship(self._pooled(first))
+        logits = self.cls.seq_relationship(self.visual_bert.pooler(first))
         if labels is not None:
             losses["matches"] = label_loss(logits, labels)
         loss = torch.stack(list(losses.values())).sum() if losses else None
@@ -161,13 +192,8 @@ class VisualBERTModel(nn.Module):
             )
 
     @property
-    def _layers(self) -> list[nn.Module]:
+    def _layers(self) -> list[Any]:
         return list(self.visual_bert.encoder.layer)
-
-    def _pooled(self, states: Tensor) -> Tensor:
-        """From the first position of `states` [B, ..., D] -> [B, D]."""
-        assert self.visual_bert.pooler is not None
-        return self.visual_bert.pooler(states)
 
     def _first_states(self, **inputs: Any) -> Tensor:
         """The first word's state of each text, [B, 1, D] or [B * C, 1, D]."""
@@ -221,7 +247,7 @@ class VisualBERTModel(nn.Module):
             sequence = run_layers([self.visual_bert.additional_layer], x, mask, skip_padding=False)
         else:
             sequence = run_layers(self._layers, x, mask, skip_padding=False)
-        pooled = self._pooled(sequence)
+        pooled = self.visual_bert.pooler(sequence)
         outputs = {"sequence": sequence, "pooled": pooled}
         if isinstance(self.cls, VisualBertPreTrainingHeads):
             return outputs | {

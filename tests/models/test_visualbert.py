@@ -166,6 +166,29 @@ def test_a_row_without_anything_to_attend_to_has_a_value():
     assert model(**batch).logits.isfinite().all()
 
 
+@pytest.mark.parametrize("head", HEADS)
+def test_training_with_dropout_computes_the_same_but_for_the_dropped(head):
+    # a rate so small that nothing is dropped, and yet the way with dropout is taken
+    rates = {"hidden_dropout_prob": 1e-9, "attention_probs_dropout_prob": 1e-9}
+    model, batch = nano(head, **rates).train(), inputs(head)
+
+    assert torch.allclose(model(**batch).logits, nano(head)(**batch).logits, atol=1e-5)
+    assert not torch.allclose(nano(head).train()(**batch).logits, nano(head)(**batch).logits, atol=1e-3)
+
+
+def test_bfloat16_trains():
+    model, batch = nano().train(), inputs()
+    labels = torch.full_like(batch["input_ids"], -1)
+    labels[:, 1] = 3
+
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = model(**batch, word_labels=labels, labels=torch.tensor([1, 0, 1])).loss
+    loss.backward()
+
+    assert loss.isfinite()
+    assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
 def test_losses_by_hand():
     logits = torch.tensor([[0.0, 0.0], [2.0, 0.0]])
 
