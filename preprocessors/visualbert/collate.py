@@ -36,7 +36,7 @@ class Item:
 def collate(items: Sequence[Item], *, feature_width: int | None = None, choices: bool = False) -> dict[str, Tensor]:
     """One batch, padded to its longest text and most regions: ids, masks, segments and features with 0, labels with -1.
 
-    Optional tensors are there where all items have what they are made of.
+    Features keep their type. Optional tensors are there where all items have what they are made of.
 
     Args:
         feature_width: what the model takes.
@@ -89,8 +89,8 @@ def _regions(items: Sequence[Item], width: int | None) -> dict[str, Tensor]:
             )
     lengths = [len(item.features) for item in items]
     shape = (len(items), max(lengths))
-    # written once: only the padding is set to 0
-    features = np.empty((*shape, width), np.float32)
+    # half precision stays: the model widens it where it computes. Written once: only the padding is set to 0
+    features = np.empty((*shape, width), np.result_type(*(item.features.dtype for item in items)))
     mask, types = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
     for row, (item, length) in enumerate(zip(items, lengths, strict=True)):
         features[row, :length], features[row, length:] = item.features, 0

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from preprocessors.visualbert.collate import Item, collate
 from preprocessors.visualbert.texts import Text
@@ -57,8 +58,12 @@ def test_choices_keep_their_axis():
     assert nano("vcr")(**batch).logits.shape == (2, 4)
 
 
-def test_features_in_half_precision_are_read():
-    assert collate([Item([LONG], features(2).astype(np.float16))])["features"].dtype.is_floating_point
+def test_features_in_half_precision_are_widened_by_the_model():
+    half = Item([LONG], features(2).astype(np.float16))
+
+    assert collate([half])["features"].dtype == torch.float16
+    assert collate([half, Item([LONG], features(2))])["features"].dtype == torch.float32
+    assert torch.equal(nano()(**collate([half])).logits, nano()(**collate([Item([LONG], features(2))])).logits)
 
 
 @pytest.mark.parametrize(
