@@ -2,10 +2,10 @@
 
     python benchmarks/visualbert_inputs.py vocab.txt [--items 256] [--batch 16] [--rounds 3]
 
-Inputs are batches of VQA fine-tuning and of caption pairs with masked words, from raw texts to tensors, with 100 regions
-of 2048 numbers: from a feature store in half precision here, from a float32 file an image there. The original's way is
-told plainly: a tokenizer in Python for every text, the list of the vocabulary made for each replaced word, every array
-padded on its own, as AllenNLP does it. The vocabulary is bert-base-uncased's.
+Inputs are batches of VQA fine-tuning and of caption pairs with masked words, from raw texts to tensors. An image has
+100 regions of 2048 numbers: from a feature store in half precision here, from a float32 file an image there. The
+original's way is told plainly: a tokenizer in Python for every text, the list of the vocabulary made for each replaced
+word, every array padded on its own, as AllenNLP does it. The vocabulary is bert-base-uncased's.
 """
 
 import argparse

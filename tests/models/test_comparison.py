@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from models.comparison import Difference, agree, compare_models, compare_outputs, outputs_of, table
+from models.visualbert.example import example_batch
 from models.visualbert.published import compare_published
 from tests.models.nano import nano_model, prompt_batch
 from tests.models.visualbert_nano import for_theirs, inputs, nano, theirs
@@ -84,6 +85,24 @@ def test_visualbert_and_transformers(head):
 
     assert [row.output for row in rows] == ["logits"]
     assert agree(rows, 1e-5)
+
+
+@pytest.mark.parametrize("head", ["pretraining", "vqa", "nlvr2", "vcr"])
+def test_a_made_batch_shows_one_weight_that_differs(head):
+    model, other = nano(head), nano(head)
+    with torch.no_grad():
+        dict(other.named_parameters())["visual_bert.encoder.layer.0.output.dense.bias"][3] += 0.1
+    batch = example_batch(model.config)
+
+    def everything(compared, given):
+        return compared.everything(**given)
+
+    rows = compare_models(model, other, batch, run_a=everything, run_b=everything)
+
+    assert [row.output for row in rows if row.output != "word_logits"] == ["sequence", "pooled", "logits"]
+    assert all(row.largest > 1e-4 for row in rows)
+    assert agree(compare_models(model, model, batch, run_a=everything, run_b=everything), 0)
+    assert torch.equal(example_batch(model.config)["features"], batch["features"])
 
 
 def test_ofa_is_compared_by_the_same_function():
