@@ -1,10 +1,14 @@
 # make demo     installs, trains the small default model, evaluates it, captions sample pictures
-# make test     installs, then lint, types and tests
+# make test     installs, then lint, layers, types and tests (PYTEST_ARGS="-k name", WORKERS=4)
+# make numeric  the numeric tests as other processors compute them
 # make install  makes .venv with the tested versions (EXTRAS="pyjq ray" adds these, PYTHON=python3.12 picks the interpreter)
 
 PYTHON ?= python3
 EXTRAS ?=
 PYTEST_ARGS ?=
+WORKERS ?= auto
+NUMERIC := tests/parity tests/models/test_ofa_parity.py tests/models/test_generation.py tests/trainers/test_training.py \
+  tests/trainers/test_cross_entropy.py tests/trainers/test_policy_gradient.py tests/trainers/test_scst.py
 PYJQ := pyjq==2.6.0
 RAY := ray[tune]==2.60.0
 
@@ -13,7 +17,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq
 CONF := train_conf.json
 
 .DELETE_ON_ERROR:
-.PHONY: help install demo test lint types clean
+.PHONY: help install demo test numeric lint types clean
 help:
 	@sed -n 's/^# make/make/p' Makefile
 
@@ -54,7 +58,13 @@ types: install
 	$(BIN)/mypy
 
 test: lint types
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+
+# the tests whose numbers depend on how a processor computes, as other processors compute them
+numeric: install
+	for isa in ATEN_CPU_CAPABILITY=default ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2; do \
+	  echo "$$isa"; env "$$isa" $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile $(NUMERIC) || exit 1; \
+	done
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
