@@ -143,7 +143,12 @@ def load_resnet_weights(model: OFAModel, path: str | Path) -> list[str]:
     Raises:
         ValueError: the file cannot be read, or its first three stages are not those of the model's `resnet_type`.
     """
-    tower: ResNet = model.encoder.embed_images
+    tower = model.encoder.embed_images
+    if not isinstance(tower, ResNet):
+        raise ValueError(
+            f'resnet_type "{model.config.resnet_type}" brings its own weights: leave model.resnet_weights out, or set '
+            "resnet_type to a ResNet"
+        )
     state = without_wrappers(read_tensors(path))
     parts = tuple(f"{name}." for name, _ in tower.named_children())
     wanted = {name: tensor for name, tensor in state.items() if name.startswith(parts)}
