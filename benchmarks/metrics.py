@@ -23,7 +23,7 @@ SCORERS = ("stylecap", "pycocoevalcap")
 
 def measure(scorer: str, captions: int) -> dict[str, float]:
     """One way, in this process: seconds, MB, and the scores."""
-    from metrics.captioning import score_captions
+    from evaluation.caption_scores import score_captions
 
     generator = random.Random(0)
     predictions = [caption(generator) for _ in range(captions)]

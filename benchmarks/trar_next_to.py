@@ -16,7 +16,7 @@ from torch import Tensor
 
 from data.demo.next_to import ANSWERS, GRID, WIDTH, WORDS, NextTo, guess_right, next_to
 from models.trar import TrarConfig, TrarModel
-from trainers.answer_losses import answer_loss
+from trainers.trar_losses import answer_loss
 from trainers.trar_schedule import adam
 
 HELD_SEED, HELD = 12345, 512

@@ -9,7 +9,7 @@ import typing
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from config import FLAGS, KEYS, RUNS
+from config import CAPTIONING, FLAGS, KEYS, RUNS
 
 PROGRAM = "finetune.py"
 DEFAULT_CONF = "train_conf.json"
@@ -109,6 +109,9 @@ def gpus(text: str) -> str:
 @arguments("train")
 def _train(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--resume", action="store_true", help="continue the run in work_dir where it stopped")
+    sub.add_argument(
+        "--allow-changed-data", action="store_true", help="with --resume: although the training data have changed"
+    )
 
 
 @arguments("eval")
@@ -137,6 +140,7 @@ def _doctor(sub: argparse.ArgumentParser) -> None:
 @arguments("conf")
 def _conf(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--schema", action="store_true", help="print every key with its type, default and meaning")
+    sub.add_argument("--task", default=CAPTIONING, metavar="NAME", help=f"whose keys the schema has [{CAPTIONING}]")
     sub.add_argument("--json", action="store_true", help="the schema as JSON")
     sub.add_argument("--jq", metavar="PROGRAM", help="print what a jq program makes of the configuration")
 

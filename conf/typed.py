@@ -155,7 +155,8 @@ def keys_of(root: type) -> dict[str, Key]:
 
 
 def flatten(document: Mapping[str, Any], keys: Mapping[str, Key], flat: Iterable[str], where: str) -> dict[str, Any]:
-    """{"train": {"lr": 1}} -> {"train.lr": 1}. Free-form objects flatten too, so that layers merge them by key.
+    """{"train": {"lr": 1}} -> {"train.lr": 1}. Free-form objects flatten too, so that layers merge them by key; one
+    that is given whole has an entry of its own, an empty object, which says that its default is replaced.
 
     `flat` are further top-level names that are known. ValueError for an unknown name, with the nearest known one.
     """
@@ -170,7 +171,7 @@ def flatten(document: Mapping[str, Any], keys: Mapping[str, Key], flat: Iterable
             for leaf, inner in value.items():
                 full = f"{name}.{leaf}"
                 if full in keys and keys[full].is_object and isinstance(inner, dict):
-                    values |= {f"{full}.{deep}": item for deep, item in inner.items()}
+                    values |= {full: {}} | {f"{full}.{deep}": item for deep, item in inner.items()}
                 else:
                     values[full] = inner
     known = [*sections, *keys, *flat]
@@ -188,18 +189,21 @@ def owner_of(name: str, keys: Mapping[str, Key]) -> str | None:
 def build(root: type[T], keys: Mapping[str, Key], entries: Mapping[str, Entry]) -> T:
     """Checks every value and makes the dataclass with its sections; settings without an entry keep their default."""
     values: dict[str, Any] = {}
+    inner: dict[str, dict[str, Any]] = {}
     for key, entry in entries.items():
         owner = owner_of(key, keys)
         if owner:
-            values.setdefault(owner, {})[key.removeprefix(f"{owner}.")] = entry.value
+            inner.setdefault(owner, {})[key.removeprefix(f"{owner}.")] = entry.value
         else:
             where = entry.where if entry.name == key else f"{entry.where}: {entry.name}"
             values[key] = keys[key].check(entry.value, where)
+    for owner, items in inner.items():
+        values[owner] = values.get(owner, keys[owner].default) | items
     made: dict[str, Any] = {}
     for name, kind in typing.get_type_hints(root).items():
         if dataclasses.is_dataclass(kind):
-            inner = {key.partition(".")[2]: value for key, value in values.items() if key.startswith(f"{name}.")}
-            made[name] = kind(**inner)  # type: ignore[operator]
+            section = {key.partition(".")[2]: value for key, value in values.items() if key.startswith(f"{name}.")}
+            made[name] = kind(**section)  # type: ignore[operator]
         elif name in values:
             made[name] = values[name]
     return root(**made)

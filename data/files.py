@@ -1,10 +1,13 @@
-"""Files that several processes may want to make at once."""
+"""Files: written whole or not at all, read with errors that name them, locked where several processes want to write."""
 
 import fcntl
+import json
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TextIO
 
 
 @contextmanager
@@ -16,6 +19,27 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
+def claimed(path: Path, remedy: str) -> TextIO:
+    """Takes the lock on the file `path` for as long as the returned file is open, and writes down who holds it.
+
+    Raises:
+        ValueError: another process holds it; the message names its pid and host, and `remedy`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    stream = open(path, "a+", encoding="utf-8")  # noqa: SIM115  the caller closes it
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        stream.seek(0)
+        holder = stream.read().strip() or "another process"
+        stream.close()
+        raise ValueError(f"{path.parent} is in use by {holder}: {remedy}") from None
+    stream.truncate(0)
+    stream.write(f"pid {os.getpid()} on {socket.gethostname()}")
+    stream.flush()
+    return stream
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside `path` to write to; renamed to `path` at the end, removed after an error."""
@@ -25,3 +49,50 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all, on disk when this returns; its folder is made if need be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def write_json(path: Path, content: Any) -> None:
+    """`write_text` of `content` as JSON."""
+    write_text(path, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON object from a file. ValueError, naming it, for what is none."""
+    found = _read(path)
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} holds no JSON object: remove it, or make it anew")
+    return found
+
+
+def read_list(path: Path) -> list[Any]:
+    """A JSON list from a file. ValueError, naming it, for what is none."""
+    found = _read(path)
+    if not isinstance(found, list):
+        raise ValueError(f"{path} holds no JSON list: remove it, or make it anew")
+    return found
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not JSON ({error}): remove it, or make it anew") from error
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} -> {"a.b": 1}."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat

@@ -5,34 +5,21 @@ reward trains towards: other features, and the other half of the training images
 stands beside everything it says about a model's.
 """
 
-import random
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from data.samples import Sample, Split
+from data.samples import Sample
 from metrics.cider import DocumentFrequency, cider_of
 from metrics.overlap import NgramOverlap
 from metrics.rouge import longest_common_subsequence
-from metrics.style_classifier import Features, StyleClassifier
+from metrics.style_classifier import StyleClassifier
 
-EVALUATOR_FILE = "style_evaluator.npz"  # in a run's folder
-HALF = 1
-FEATURES: Features = "characters"
 _TOP = 5
 _BINS = 10  # of confidence, for the calibration error
-
-
-def style_evaluator(work_dir: Path, train: Split) -> StyleClassifier | None:
-    """The evaluator of a training split, kept in the run's folder; None where the split has one style."""
-    if len({sample.style for sample in train}) < 2:
-        return None
-    return StyleClassifier.of_split(work_dir / EVALUATOR_FILE, train, half=HALF, features=FEATURES)
 
 
 def accuracies(evaluator: StyleClassifier, texts: Sequence[str], asked: Sequence[str]) -> dict[str, Any]:
@@ -86,25 +73,6 @@ def calibration_error(probabilities: np.ndarray, truth: np.ndarray) -> float:
     bins = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
     gaps = [abs(right[bins == b].sum() - confidence[bins == b].sum()) for b in range(_BINS)]
     return float(sum(gaps) / len(truth))
-
-
-def in_many_styles(
-    samples: Sequence[Sample], styles: Sequence[str], *, images: int, styles_each: int, seed: int
-) -> list[Sample]:
-    """Requests that show what the style changes, for data where no image is asked for in two: a few images, drawn by
-    `seed`, each in a few styles of `styles`, drawn for it. Empty where an image has two already, or nothing is to draw.
-    """
-    first = {sample.image_id: sample for sample in reversed(samples)}
-    number = min(styles_each, len(styles))
-    if len(first) < len(samples) or images == 0 or number < 2:
-        return []
-    rng = random.Random(seed)
-    drawn = rng.sample(sorted(first), min(images, len(first)))
-    return [
-        replace(first[image], style=style, caption="", references=())
-        for image in drawn
-        for style in rng.sample(sorted(styles), number)
-    ]
 
 
 def sensitivity(images: Sequence[str], captions: Sequence[str]) -> dict[str, Any] | None:

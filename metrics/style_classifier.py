@@ -4,23 +4,16 @@ Captions are read as the model writes them (lower case, no punctuation), so that
 """
 
 import hashlib
-import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Literal, Self
 
 import numpy as np
 
-from data.files import replacing
-from data.samples import Split
 from preprocessors.targets import target_text
-
-LOGGER = logging.getLogger("stylecap")
 
 Features = Literal["words", "characters"]
 
-FORMAT = 1  # of the saved file; raise it when what is saved, or how text becomes features, changes
 _BUCKETS = 2**16  # hashed n-grams; a caption has about forty
 _ANALYSERS = {
     "words": {"analyzer": "word", "ngram_range": (1, 3), "token_pattern": r"\S+"},
@@ -75,26 +68,6 @@ class StyleClassifier:
             fingerprint(texts, styles),
         )
 
-    @classmethod
-    def of_split(cls, path: Path, split: Split, *, half: int, features: Features) -> Self:
-        """The classifier of one half of a split's images: read from `path`, or fitted and written there.
-
-        A file of other captions, other features or another version is replaced.
-        """
-        samples = half_of(split, half)
-        texts, styles = [sample.caption for sample in samples], [sample.style for sample in samples]
-        if path.exists():
-            try:
-                known = cls.load(path)
-            except ValueError as error:
-                LOGGER.warning("%s; it is fitted anew", error)
-            else:
-                if known.features == features and known.fingerprint == fingerprint(texts, styles):
-                    return known
-        fitted = cls.fit(texts, styles, features=features)
-        fitted.save(path)
-        return fitted
-
     def log_probabilities(self, texts: Sequence[str]) -> np.ndarray:
         """Log-probability of each style for each caption, float64 [captions, styles]."""
         scores = np.asarray(_vectors(texts, self.features) @ self.weights.T.astype(np.float64)) + self.bias
@@ -122,39 +95,6 @@ class StyleClassifier:
                 f"{', '.join(self.styles[:3])}"
             )
         return self._rows[style]
-
-    def save(self, path: Path) -> None:
-        """Write an .npz file of plain arrays, whole or not at all."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary, open(temporary, "wb") as stream:
-            np.savez_compressed(
-                stream,
-                format=FORMAT,
-                styles=np.array(self.styles),
-                features=self.features,
-                weights=self.weights,
-                bias=self.bias,
-                fingerprint=self.fingerprint,
-            )
-
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read what `save` wrote; runs nothing that a file could hold. ValueError for any other file."""
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                if int(file["format"]) != FORMAT:
-                    raise ValueError(f"its format is {file['format']}, this program writes {FORMAT}")
-                styles = [str(style) for style in file["styles"]]
-                return cls(styles, str(file["features"]), file["weights"], file["bias"], str(file["fingerprint"]))  # type: ignore[arg-type]
-        except (OSError, ValueError, KeyError, EOFError) as error:
-            raise ValueError(f"{path} is not a style classifier: {error}") from error
-        except Exception as error:  # a broken archive raises what zipfile and zlib like
-            raise ValueError(f"{path} is not a style classifier: {error}") from error
-
-
-def half_of(split: Split, half: int) -> list:
-    """The samples of one half (0 or 1) of a split's images; an image's half depends on its id alone."""
-    return [sample for sample in split if hashlib.sha256(sample.image_id.encode()).digest()[0] % 2 == half]
 
 
 def fingerprint(texts: Iterable[str], styles: Iterable[str]) -> str:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from preprocessors.styles import StyleMap, style_words
+from models.ofa.styles import StyleMap, style_words
 
 SLOT = "{}"
 

@@ -10,7 +10,7 @@ from data.questions.vocabulary import NORMALISERS, AnswerVocabulary
 
 
 def answer_target(question: Question, vocabulary: AnswerVocabulary, kind: str = "bce") -> Tensor:
-    """What `trainers.answer_losses.answer_loss` of this kind compares with.
+    """What `trainers.trar_losses.answer_loss` of this kind compares with.
 
     "bce" [A] float32: 0.3, 0.6, 0.9 and 1 for an answer that one, two, three and more people gave; "kld" [A] float32:
     the share of the people who gave it; "ce" [1] int64: the number of the single answer. Answers outside the vocabulary

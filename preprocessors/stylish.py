@@ -10,12 +10,12 @@ from modelscope.preprocessors.base import Preprocessor
 from modelscope.preprocessors.builder import PREPROCESSORS
 from modelscope.utils.constant import Fields, ModeKeys, ModelFile
 
+from models.ofa.styles import STYLE_MAP_FILE, StyleMap
 from models.ofa.tokenization import OFATokenizer
 from preprocessors.images import ImageTransform
 from preprocessors.items import ItemBuilder
 from preprocessors.prompts import Prompt
 from preprocessors.style_tasks import StyleTasks
-from preprocessors.styles import STYLE_MAP_FILE, StyleMap
 
 MODULE_NAME = "ofa-stylish-image-captioning"
 _SETTINGS = (

@@ -6,10 +6,7 @@ Every reward is better the higher it is. Shapes: M groups (an image and a style 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, TypeVar
-
-if TYPE_CHECKING:
-    from rewards.resources import Resources
+from typing import Any, TypeVar
 
 #: Ends the tokens of candidates that ended, and those of references, as a word of its own. Without it a caption that
 #: breaks off ("a man on a") would score as high as one that is whole.
@@ -47,7 +44,8 @@ class RewardBatch:
 
 #: A batch -> [M][K] rewards. Called by several threads at a time.
 Reward = Callable[[RewardBatch], Sequence[Sequence[float]]]
-Factory = Callable[["Resources"], Reward]
+#: Builds a reward from a run's `rewards.resources.Resources`.
+Factory = Callable[[Any], Reward]
 F = TypeVar("F", bound=Factory)
 
 FACTORIES: dict[str, Factory] = {}

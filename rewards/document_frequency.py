@@ -8,7 +8,6 @@ added. Reading never runs what a pickle asks for: only plain containers, numbers
 import hashlib
 import io
 import logging
-import os
 import pickle
 import sys
 from collections import defaultdict
@@ -16,13 +15,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from data.files import replacing
+from data.run_folder import RunFolder
 from data.samples import Split
 from metrics.cider import DocumentFrequency
 from metrics.ptb_tokenizer import ptb_tokenize
 
 logger = logging.getLogger("stylecap")
 
-TABLE_FILE = "document_frequency.pkl"  # in a run's folder
 _FAMILIAR = 0.5  # least share of a corpus' words that a table of the same corpus, tokenized elsewhere, must know
 _HARMLESS = {
     ("collections", "defaultdict"): defaultdict,
@@ -56,9 +56,9 @@ def fingerprint(references: Iterable[Sequence[str]], *, end_word: str | None = N
     return hashlib.sha256(f"{total} {end_word}".encode()).hexdigest()
 
 
-def table_of_split(work_dir: str | os.PathLike[str], split: Split) -> DocumentFrequency:
+def table_of_split(run: RunFolder, split: Split) -> DocumentFrequency:
     """The table of a training split, kept in the run's folder; a document is an image, in all its styles."""
-    return table_of_corpus(Path(work_dir) / TABLE_FILE, captions_by_image(split))
+    return table_of_corpus(run.document_frequency, captions_by_image(split))
 
 
 def captions_by_image(split: Split) -> list[list[str]]:
@@ -127,12 +127,8 @@ def write_table(path: Path, table: DocumentFrequency, *, data_fingerprint: str |
     if data_fingerprint is not None:
         content["fingerprint"] = data_fingerprint
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(path) as temporary:
         temporary.write_bytes(pickle.dumps(content, protocol=2))
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> tuple[DocumentFrequency, str | None]:

@@ -3,30 +3,29 @@
 from functools import cached_property
 from pathlib import Path
 
+from data.run_folder import RunFolder
 from data.samples import Split
 from metrics.cider import DocumentFrequency
 from metrics.style_classifier import StyleClassifier
 from rewards.base import END_WORD
 from rewards.document_frequency import captions_by_image, read_table, table_of_corpus
-
-TABLE_FILE = "document_frequency_with_end.pkl"  # beside the table that evaluation uses, which has no end word
-CLASSIFIER_FILE = "style_reward.npz"
+from rewards.kept_classifier import reward_classifier
 
 
 class Resources:
     """
     Args:
         split: the training split.
-        work_dir: the run's folder.
+        run: the run's folder.
         document_frequency_file: a table to use in place of one counted in the split.
         soft_weight: weight of an image's captions in other styles, as references beside those of the asked style.
     """
 
     def __init__(
-        self, split: Split, work_dir: Path, *, document_frequency_file: str | None = None, soft_weight: float = 0.0
+        self, split: Split, run: RunFolder, *, document_frequency_file: str | None = None, soft_weight: float = 0.0
     ):
         self.split = split
-        self.work_dir = work_dir
+        self.run = run
         self.document_frequency_file = document_frequency_file
         self.soft_weight = soft_weight
 
@@ -36,10 +35,9 @@ class Resources:
         captions = captions_by_image(self.split)
         if self.document_frequency_file is not None:
             return read_table(Path(self.document_frequency_file), captions, end_word=END_WORD)
-        return table_of_corpus(self.work_dir / TABLE_FILE, captions, end_word=END_WORD)
+        return table_of_corpus(self.run.document_frequency_with_end, captions, end_word=END_WORD)
 
     @cached_property
     def style_classifier(self) -> StyleClassifier:
-        """Words of one half of the training images: an evaluator of the other half and other features is no judge in
-        its own cause."""
-        return StyleClassifier.of_split(self.work_dir / CLASSIFIER_FILE, self.split, half=0, features="words")
+        """That of the training captions."""
+        return reward_classifier(self.run, self.split)

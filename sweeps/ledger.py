@@ -7,9 +7,10 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from data.files import replacing
-from metrics.results import to_csv
-from sweeps.trial import Outcome, write_json
+from data.files import write_json, write_text
+from data.run_folder import RunFolder
+from evaluation.results import to_csv
+from sweeps.trial import Outcome
 
 RESULTS, LEADERBOARD, BEST = "results.jsonl", "leaderboard.csv", "best.json"
 _BOARD = ("CIDEr", "CIDEr-D", "BLEU-4", "ROUGE-L")  # beside the metric of the sweep
@@ -51,7 +52,7 @@ def write_ledger(folder: Path, outcomes: Sequence[Outcome], finalists: Collectio
         }
         for one in sorted(outcomes, key=lambda one: one.name)
     ]
-    _write(folder / RESULTS, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    write_text(folder / RESULTS, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
     order = ranked([one for one in outcomes if one.name in finalists], metric, goal)
     others = ranked([one for one in outcomes if one.name not in finalists], metric, goal)
     names = dict.fromkeys((metric, *_BOARD))
@@ -59,10 +60,10 @@ def write_ledger(folder: Path, outcomes: Sequence[Outcome], finalists: Collectio
         {"rank": rank, "trial": one.name, **{name: value(one, name) for name in names}, **one.settings}
         for rank, one in enumerate([*order, *others], start=1)
     ]
-    _write(folder / LEADERBOARD, to_csv(board) + "\n" if board else "")
+    write_text(folder / LEADERBOARD, to_csv(board) + "\n" if board else "")
     if order:
         best = order[0]
-        checkpoint = best.folder / "checkpoints" / "best"
+        checkpoint = RunFolder(best.folder).checkpoints / "best"
         write_json(
             folder / BEST,
             {"trial": best.name, metric: value(best, metric), "settings": best.settings, "checkpoint": str(checkpoint)},
@@ -75,11 +76,11 @@ def prune(outcomes: Sequence[Outcome], kept: Collection[str]) -> list[Path]:
     Nothing is removed before every kept model is there and can be read.
     """
     wanted = [one for one in outcomes if one.name in kept]
-    if not wanted or not all(_is_whole(one.folder / "checkpoints" / "best") for one in wanted):
+    if not wanted or not all(_is_whole(RunFolder(one.folder).checkpoints / "best") for one in wanted):
         return []
     removed = []
     for one in outcomes:
-        folder = one.folder / "checkpoints"
+        folder = RunFolder(one.folder).checkpoints
         if one.name not in kept and one.metrics is not None and folder.is_dir():
             shutil.rmtree(folder)
             removed.append(folder)
@@ -95,8 +96,3 @@ def _is_whole(checkpoint: Path) -> bool:
             return bool(file.keys())
     except (OSError, SafetensorError):
         return False
-
-
-def _write(path: Path, text: str) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")

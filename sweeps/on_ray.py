@@ -15,11 +15,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from config import Config
+from config import TaskConfig
+from data.files import write_json
 from sweeps.ledger import BEST, prune, ranked, write_ledger
-from sweeps.runner import BASE_FILE, check_trial, keep_base, share_rendered_set
+from sweeps.runner import BASE_FILE, check_trial, keep_base, share_drawn_set
 from sweeps.search import Sweep, Trial, trials
-from sweeps.trial import ROOT, Outcome, outcome, run_trial, write_json
+from sweeps.trial import ROOT, Outcome, outcome, run_trial
 
 _POLL_S = 0.5
 _STOP_S = 120  # for a run that is told to stop to save its checkpoint
@@ -27,7 +28,7 @@ _STOP_S = 120  # for a run that is told to stop to save its checkpoint
 
 def run_on_ray(
     sweep: Sweep,
-    base: Config,
+    base: TaskConfig,
     *,
     runs: Path,
     address: str,
@@ -61,7 +62,7 @@ def run_on_ray(
     folder.mkdir(parents=True, exist_ok=True)
     keep_base(folder, base)
     for trial in found:
-        share_rendered_set(folder, folder / trial.name, base, trial)
+        share_drawn_set(folder, folder / trial.name, base, trial)
     ray.init(
         None if address == "local" else address,
         include_dashboard=False,

@@ -10,21 +10,22 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from config import Config, parse_config
-from metrics.results import read_object
+from config import TaskConfig, parse_config
+from data.files import read_object, write_json
+from data.run_folder import RunFolder
 from sweeps.display import Display
 from sweeps.ledger import BEST, prune, ranked, value, write_ledger
 from sweeps.search import Sweep, Trial, survivors, trials, with_budget
-from sweeps.trial import Outcome, Runner, run_process, run_trial, write_json
+from sweeps.trial import Outcome, Runner, run_process, run_trial
+from tasks import task_of
 
 LOGGER = logging.getLogger("stylecap")
 BASE_FILE = "base.json"
-_DRAWN_BY = {"seed", "data.demo_images"}  # what the rendered set depends on
 
 
 def run_sweep(
     sweep: Sweep,
-    base: Config,
+    base: TaskConfig,
     devices: Sequence[str],
     *,
     runs: Path,
@@ -111,7 +112,7 @@ class _Work:
     """Runs trials on devices."""
 
     folder: Path
-    base: Config
+    base: TaskConfig
     devices: Sequence[str]
     environment: Mapping[str, str]
     run: Runner
@@ -138,7 +139,7 @@ class _Work:
         try:
             self.state.start(trial, device)
             folder = self.folder / trial.name
-            share_rendered_set(self.folder, folder, self.base, trial)
+            share_drawn_set(self.folder, folder, self.base, trial)
             outcome = run_trial(folder, self.folder / BASE_FILE, trial.settings, device, self.environment, self.run)
             self.state.finish(trial, outcome)
             self.display.event(outcome)
@@ -160,13 +161,13 @@ def _halve(sweep: Sweep, found: list[Trial], work: _Work, state: _State) -> None
             found = [of_level[one.name] for one in order[: survivors(len(of_level), number, levels)]]
 
 
-def check_trial(base: Config, trial: Trial) -> None:
+def check_trial(base: TaskConfig, trial: Trial) -> None:
     """ValueError, naming the trial, for settings that contradict the base or each other."""
     sets = [f"{key}={json.dumps(value)}" for key, value in trial.settings.items()]
     parse_config(base.to_dict(), sets=sets, where=f"trial {trial.name}")
 
 
-def keep_base(folder: Path, base: Config) -> None:
+def keep_base(folder: Path, base: TaskConfig) -> None:
     """Write the base down, or see that it is the one that the sweep began with."""
     path = folder / BASE_FILE
     document = base.to_dict()
@@ -181,15 +182,14 @@ def keep_base(folder: Path, base: Config) -> None:
         write_json(path, document)
 
 
-def share_rendered_set(sweep_folder: Path, folder: Path, base: Config, trial: Trial) -> None:
-    """One rendered set for all trials that would draw the same."""
-    if base.data.format != "demo" or _DRAWN_BY & trial.settings.keys():
+def share_drawn_set(sweep_folder: Path, folder: Path, base: Any, trial: Trial) -> None:
+    """One drawn data set for all trials that would draw the same."""
+    drawn = task_of(base).drawn_set(base)
+    if drawn is None or drawn.depends_on & trial.settings.keys():
         return
-    from data.demo import render
-
-    shared = sweep_folder / "demo_data"
-    render(shared, images=base.data.demo_images, seed=base.seed)
+    shared = RunFolder(sweep_folder).drawn_data
+    drawn.draw(shared)
     folder.mkdir(parents=True, exist_ok=True)
-    link = folder / "demo_data"
+    link = RunFolder(folder).drawn_data
     if not link.exists():
         link.symlink_to(shared.resolve(), target_is_directory=True)

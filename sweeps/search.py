@@ -25,7 +25,7 @@ from typing import Any
 
 from conf.typed import json_or_text
 from config import KEYS
-from metrics.results import read_object
+from data.files import read_object
 
 SEARCHES = ("grid", "random", "halving")
 BUDGET_KEY = "train.max_steps"

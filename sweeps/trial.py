@@ -2,7 +2,6 @@
 
 import fcntl
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -10,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data.files import replacing
-from metrics.results import METRICS_FILE, read_object
+from data.files import read_object, write_json
+from data.run_folder import RunFolder
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS_FILE = "settings.json"
@@ -71,12 +70,12 @@ def run_trial(
     with open(folder / _LOCK, "w") as lock:
         # A run of a sweep that was killed may still be going on: its work is waited for, not repeated.
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if (folder / METRICS_FILE).exists():
+        if RunFolder(folder).metrics.exists():
             return outcome(folder, settings)
         write_json(folder / SETTINGS_FILE, dict(settings))
         sets = [part for key, value in settings.items() for part in ("--set", f"{key}={json.dumps(value)}")]
         common = [sys.executable, str(ROOT / "finetune.py"), "--conf", str(base), *sets, "--work_dir", str(folder)]
-        resume = ["--resume"] if (folder / "checkpoints" / "last").exists() else []
+        resume = ["--resume"] if (RunFolder(folder).checkpoints / "last").exists() else []
         visible = dict(environment) | {"CUDA_VISIBLE_DEVICES": "" if device == "cpu" else device}
         for name, command in (("train", [*common, "train", *resume]), ("eval", [*common, "eval"])):
             log = folder / f"{name}.log"
@@ -91,16 +90,7 @@ def run_trial(
 
 def outcome(folder: Path, settings: Mapping[str, Any]) -> Outcome:
     """What the folder of a finished trial says."""
-    return Outcome(folder.name, folder, dict(settings), metrics=read_object(folder / METRICS_FILE))
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write a file whole or not at all, on disk when this returns."""
-    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as stream:
-        json.dump(content, stream, ensure_ascii=False, indent=1)
-        stream.write("\n")
-        stream.flush()
-        os.fsync(stream.fileno())
+    return Outcome(folder.name, folder, dict(settings), metrics=read_object(RunFolder(folder).metrics))
 
 
 def _last_lines(log: Path) -> Sequence[str]:

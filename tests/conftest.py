@@ -10,6 +10,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
 
+import logging
 import random
 import shutil
 import sys
@@ -53,6 +54,16 @@ def no_network(network_watch: Watch, monkeypatch: pytest.MonkeyPatch) -> Iterato
     yield
     if network_watch.asked:
         pytest.fail(f"this test reached for the network: {', '.join(sorted(set(network_watch.asked)))}")
+
+
+@pytest.fixture(autouse=True)
+def own_logging() -> Iterator[None]:
+    """A command sets up the project's logger; the next test must not hear through it."""
+    logger = logging.getLogger("stylecap")
+    handlers, level, propagate = logger.handlers[:], logger.level, logger.propagate
+    yield
+    logger.handlers[:], logger.propagate = handlers, propagate
+    logger.setLevel(level)
 
 
 @pytest.fixture(autouse=True)

@@ -52,12 +52,10 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
     calls = Calls()
     captions = [{"image": "a.jpg", "style": "Sweet", "caption": "how lovely"}]
     functions = {
-        ("trainers.build", "run_training"): {"CIDEr": 1.0},
-        ("metrics.evaluation", "run_evaluation"): {"CIDEr": 0.5, "METEOR": None},
-        ("metrics.inference", "run_inference"): captions,
-        ("data.demo", "render"): None,
-        ("data", "read_split"): "split",
-        ("data.doctor", "examine"): Report(faults=[]),
+        ("tasks.training", "run_training"): {"CIDEr": 1.0},
+        ("tasks.evaluating", "run_evaluation"): {"CIDEr": 0.5, "METEOR": None},
+        ("tasks.captioning.inference", "run_inference"): captions,
+        ("tasks.examining", "examine_splits"): {name: Report(faults=[]) for name in ("train", "val", "test")},
     }
     modules: dict[str, ModuleType] = {}
     for (module, function), result in functions.items():
@@ -164,10 +162,13 @@ def test_every_flag_is_accepted(conf: str, capsys) -> None:
 # --- commands --------------------------------------------------------------------------------------------------------
 
 
+RANKS = {"rank": 0, "ranks": 1, "local_rank": 0}
+
+
 def test_train(conf: str, calls: Calls, capsys) -> None:
     assert finetune.main(["--conf", conf, "train", "--batch_size", "8", "--checkpoint", "runs/best"]) == 0
     ((name, (config,), keywords),) = calls
-    assert (name, keywords) == ("run_training", {"resume": False, "rank": 0, "ranks": 1, "local_rank": 0})
+    assert (name, keywords) == ("run_training", {"resume": False, "allow_changed_data": False} | RANKS)
     assert (config.train.batch_size, config.model.checkpoint) == (8, "runs/best")
     assert capsys.readouterr().out == ""
     assert finetune.main(["--conf", conf, "train", "--resume"]) == 0
@@ -219,9 +220,9 @@ def test_inference_from_a_file_or_at_random(conf: str, calls: Calls) -> None:
 def test_doctor_reports_every_split(conf: str, calls: Calls, capsys, monkeypatch) -> None:
     assert finetune.main(["--conf", conf, "doctor"]) == 0
     assert capsys.readouterr().out == "\n\n".join(["faults: []"] * 3) + "\n"
-    assert [name for name, _, _ in calls] == ["render", *["read_split", "examine"] * 3]
-    assert calls[1][2]["annotations"].endswith("demo_data/train.json")
-    monkeypatch.setattr(sys.modules["data.doctor"], "examine", lambda split, max_words: Report(faults=["gone"]))
+    assert [name for name, _, _ in calls] == ["examine_splits"]
+    bad = {name: Report(faults=["gone"]) for name in ("train", "val", "test")}
+    monkeypatch.setattr(sys.modules["tasks.examining"], "examine_splits", lambda config: bad)
     assert finetune.main(["--conf", conf, "doctor", "--json"]) == 1
     assert json.loads(capsys.readouterr().out) == {name: {"faults": ["gone"]} for name in ("train", "val", "test")}
 

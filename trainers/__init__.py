@@ -1,1 +1,1 @@
-"""Training: one trainer loop, one file an objective. Importing `trainers.stylish_trainer` registers with ModelScope."""
+"""Training: one trainer loop, one file an objective. Importing `tasks.captioning.trainer` registers with ModelScope."""

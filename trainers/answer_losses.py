@@ -1,50 +1,38 @@
-"""Losses of answers, summed, and what a mean divides them by. Shapes: B samples, A answers."""
+"""Losses of answers, as pure functions of logits and scores.
 
-import torch
-import torch.nn.functional as F
+Shapes: B questions, A answers. A score is the share of people who gave an answer, 0 to 1.
+"""
+
 from torch import Tensor
+from torch.nn import functional as F
 
-LOSSES = ("bce", "kld", "ce")
 
+def binary_cross_entropy(logits: Tensor, scores: Tensor) -> Tensor:
+    """Binary cross-entropy of every answer [B, A], summed over the answers and averaged over the questions: a scalar.
 
-def answer_loss(logits: Tensor, targets: Tensor, kind: str = "bce") -> Tensor:
-    """The loss summed over samples and answers, a scalar.
-
-    Args:
-        logits: [B, A].
-        targets: "bce" [B, A], the score of each answer, 0 to 1: binary cross-entropy; "kld" [B, A], the share of people
-            who gave it: Kullback-Leibler divergence of the softmax; "ce" [B] or [B, 1], the answer's number:
-            cross-entropy.
-
-    Raises:
-        ValueError: an unknown kind, or targets of another shape.
+    It is the mean over everything times A, as LXMERT (`tasks/vqa.py`) has it.
     """
-    _check(logits, targets, kind)
-    if kind == "bce":
-        return F.binary_cross_entropy_with_logits(logits, targets, reduction="sum")
-    if kind == "kld":
-        return F.kl_div(logits.log_softmax(-1), targets, reduction="sum")
-    return F.cross_entropy(logits, targets.flatten(), reduction="sum")
+    return F.binary_cross_entropy_with_logits(logits.float(), scores.float(), reduction="sum") / max(1, len(logits))
 
 
-def answer_units(logits: Tensor, kind: str = "bce") -> int:
-    """What the sum of `answer_loss` is divided by for a mean over all its terms: samples, and answers where each
-    counts.
+def best_answer_cross_entropy(logits: Tensor, scores: Tensor) -> Tensor:
+    """Cross-entropy against the best answer, averaged over the questions, times A: LXMERT's option `mceLoss`.
 
-    The gradient of a mean is that of the sum divided by this number, over all parts of a batch together: gradient norms
-    of both are on one scale when the mean's are multiplied by it.
+    A question none of whose answers is in the list teaches nothing; the original trains it towards the first answer.
+    0 where that is true of all questions.
     """
-    return len(logits) if kind == "ce" else logits.numel()
+    best, target = scores.max(1)
+    losses = F.cross_entropy(logits.float(), target, reduction="none")
+    known = best.gt(0)
+    return (losses * known).sum() / known.sum().clamp(min=1) * logits.shape[1]
 
 
-def _check(logits: Tensor, targets: Tensor, kind: str) -> None:
-    if kind not in LOSSES:
-        raise ValueError(f"answer loss {kind!r} is unknown; choose one of {', '.join(LOSSES)}")
-    number = targets.dtype in (torch.int64, torch.int32)
-    fits = number and targets.numel() == len(logits) if kind == "ce" else targets.shape == logits.shape
-    if not fits:
-        wanted = "one answer number a sample" if kind == "ce" else f"scores of shape {list(logits.shape)}"
-        raise ValueError(
-            f"loss {kind!r} needs {wanted}; the targets are {str(targets.dtype).removeprefix('torch.')} of shape "
-            f"{list(targets.shape)}: set the loss that the targets were made for"
-        )
+def class_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy of logits [B, A] and labels [B], -1 where there is none; 0 where no label is there."""
+    known = labels.ge(0)
+    losses = F.cross_entropy(logits.float(), labels.clamp(min=0), reduction="none")
+    return (losses * known).sum() / known.sum().clamp(min=1)
+
+
+#: The losses that a fine-tuning may name.
+ANSWER_LOSSES = {"bce": binary_cross_entropy, "mce": best_answer_cross_entropy}

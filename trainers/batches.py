@@ -1,46 +1,25 @@
-"""What the training loop reads: groups of captions of one image, prepared by workers, in a resumable order."""
+"""What the training loop reads: items of a task, prepared by workers, in a resumable order."""
 
 import signal
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol, cast
 
-import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from data.loading import CaptionGroupsDataset
-from preprocessors.collate import collate
-
 Batch = dict[str, Any]
+Collate = Callable[[list[Any]], Mapping[str, Any]]
 
 
-class TrainingItems(Dataset[dict[str, Any]]):
-    """Items of `preprocessor` for the groups of an epoch.
+class Items(Protocol):
+    """What is learnt from in one epoch, by position. An item that cannot be made is an Exception in its place: raised
+    in a loader's worker, it would arrive as that worker's whole traceback."""
 
-    Crops and flips depend on (seed, epoch, index) only, never on which worker prepares an item or on what came before:
-    a resumed run sees the very same pictures.
-    """
+    def set_epoch(self, epoch: int) -> None: ...
 
-    def __init__(self, groups: CaptionGroupsDataset, preprocessor: Callable[[Mapping[str, Any]], dict], seed: int):
-        self.groups = groups
-        self.preprocessor = preprocessor
-        self.seed = seed
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+    def __len__(self) -> int: ...
 
-    def set_epoch(self, epoch: int) -> None:
-        self._epoch.fill_(epoch)
-        self.groups.set_epoch(epoch)
-
-    def __len__(self) -> int:
-        return len(self.groups)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        group = self.groups[index]
-        seed = np.random.SeedSequence([self.seed, int(self._epoch), index]).generate_state(1, np.uint64)[0]
-        generator = torch.Generator().manual_seed(int(seed >> 1))
-        request = {"image": group["image"], "image_id": group["image_id"], "samples": group["rows"]}
-        other = self.groups.other_caption(group["image_id"], int(seed))
-        return self.preprocessor({**request, "generator": generator, "other_caption": other})
+    def __getitem__(self, index: int) -> Any: ...
 
 
 class UpdateSampler(Sampler[list[int]]):
@@ -59,7 +38,7 @@ class UpdateSampler(Sampler[list[int]]):
         self.start = 0
         if self.updates == 0:
             raise ValueError(
-                f"one update takes {self.stride} groups of captions (train.batch_size {batch_size} x "
+                f"one update takes {self.stride} items (train.batch_size {batch_size} x "
                 f"train.gradient_accumulation {accumulation} x {ranks} processes), but the training split has only "
                 f"{groups}: lower train.batch_size"
             )
@@ -76,38 +55,55 @@ class UpdateSampler(Sampler[list[int]]):
 class MicroBatches:
     """Collates the items of an update into its micro-batches; a class because workers must be able to receive it."""
 
-    def __init__(self, batch_size: int):
+    def __init__(self, batch_size: int, collate: Collate):
         self.batch_size = batch_size
+        self.collate = collate
 
-    def __call__(self, items: list[dict[str, Any]]) -> list[Batch]:
-        return [collate(items[i : i + self.batch_size]) for i in range(0, len(items), self.batch_size)]
+    def __call__(self, items: list[Any]) -> list[Batch] | Exception:
+        broken = next((item for item in items if isinstance(item, Exception)), None)
+        if broken is not None:
+            return broken
+        return [dict(self.collate(items[i : i + self.batch_size])) for i in range(0, len(items), self.batch_size)]
 
 
 def training_loader(
-    items: TrainingItems, sampler: UpdateSampler, *, batch_size: int, num_workers: int, pin_memory: bool
+    items: Items, sampler: UpdateSampler, collate: Collate, *, batch_size: int, num_workers: int, pin_memory: bool
 ) -> DataLoader[Any]:
-    """Yields for each update its list of micro-batches, `list[Batch]`."""
+    """Yields for each update its list of micro-batches, `list[Batch]`, or the Exception of an item that is broken.
+
+    Whoever iterates it calls `end_workers` at the end.
+    """
     return DataLoader(
-        items,
+        cast(Dataset[Any], items),  # it has the methods of one
         batch_sampler=sampler,
-        collate_fn=MicroBatches(batch_size),
+        collate_fn=MicroBatches(batch_size, collate),
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
         pin_memory=pin_memory,
-        worker_init_fn=_outlive_interrupts,
+        worker_init_fn=_outlive_signals,
         # A loader draws a seed whenever it is iterated. From the generator that dropout draws from, a run that resumes
         # within an epoch would get other dropout than one that was never interrupted.
         generator=torch.Generator(),
     )
 
 
-def _outlive_interrupts(worker: int) -> None:
-    """Ctrl-C and SIGTERM often reach the whole process group, but the trainer needs its workers to end the update.
+def _outlive_signals(worker: int) -> None:
+    """Signals often reach the whole process group, but the trainer needs its workers to end the update. They end when
+    `end_workers` kills them, or on their own when their parent is gone."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
 
-    A second SIGTERM, as the loader sends to workers that do not leave, ends one.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+
+def end_workers(loader: DataLoader[Any]) -> None:
+    """End the processes of a loader now. Left to the interpreter's exit, it would wait for them for ever while a
+    traceback still holds the loader."""
+    iterator = getattr(loader, "_iterator", None)
+    if iterator is None:
+        return  # no worker was started
+    iterator._shutdown_workers()  # tells them to leave, and torch to take no offence at it
+    for worker in iterator._workers:
+        worker.kill()  # those that did not listen
+        worker.join()
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-CHECKPOINTS = "checkpoints"  # the folder of a run that holds them
 STATE_FILE = "training_state.pt"
 _NAME = re.compile(r"step-\d+")
 _REMEDY = "point the link `last` beside it at an older checkpoint, or start a new run with another --work_dir"
@@ -38,7 +37,7 @@ class CheckpointFolder:
         """
         self.root.mkdir(parents=True, exist_ok=True)
         self._tidy()
-        final = self.root / f"step-{step:06d}"
+        final = self.root / _name(step)
         temporary = self.root / f".{final.name}.{os.getpid()}.tmp"
         try:
             temporary.mkdir()
@@ -61,8 +60,10 @@ class CheckpointFolder:
                 shutil.rmtree(former, ignore_errors=True)
             else:
                 former.rename(final)
-        for unfinished in self.root.glob(".step-*.tmp"):
+        for unfinished in [*self.root.glob(".step-*.tmp"), *self.root.glob(".step-*.gone")]:
             shutil.rmtree(unfinished, ignore_errors=True)
+        for link in [*self.root.glob(".best.*.tmp"), *self.root.glob(".last.*.tmp")]:
+            link.unlink(missing_ok=True)
 
     def link(self, name: str, checkpoint: Path) -> None:
         """Point `root/name` at a checkpoint, without a moment at which it points nowhere."""
@@ -72,18 +73,51 @@ class CheckpointFolder:
         temporary.replace(self.root / name)
 
     def find(self, name: str) -> Path | None:
-        """The checkpoint that `name` ("last", "best") points at, if any."""
+        """The checkpoint that `name` ("last", "best") points at, if any.
+
+        A folder that was copied without its links, or whose first save was cut short, has no `last`: the newest
+        checkpoint is it.
+        """
         path = self.root / name
-        return path.resolve() if path.exists() else None
+        if path.exists():
+            return path.resolve()
+        newest = max(self._saved(), key=step_of, default=None) if name == "last" else None
+        return newest.resolve() if newest else None
+
+    def _saved(self) -> list[Path]:
+        """The checkpoints that are there; each is whole, for it got its name when it was."""
+        return [path for path in self.root.glob("step-*") if _NAME.fullmatch(path.name) and path.is_dir()]
+
+    def best_step(self) -> int | None:
+        """The update of the best checkpoint, if any."""
+        best = self.find("best")
+        return step_of(best) if best is not None else None
+
+    def link_best(self, step: int) -> None:
+        """Point `best` at the checkpoint of an update, if it is still there and not pointed at already."""
+        checkpoint = self.root / _name(step)
+        if checkpoint.exists() and self.best_step() != step:
+            self.link("best", checkpoint)
 
     def prune(self) -> None:
         """Remove the oldest checkpoints over `keep`; the best and the last always stay."""
         best, last = self.find("best"), self.find("last")
-        saved = [path for path in self.root.iterdir() if _NAME.fullmatch(path.name) and path.resolve() != best]
-        saved.sort(key=lambda path: int(path.name.removeprefix("step-")))
+        saved = sorted((path for path in self._saved() if path.resolve() != best), key=step_of)
         for path in saved[: -self.keep]:
             if path.resolve() != last:
-                shutil.rmtree(path)
+                gone = path.with_name(f".{path.name}.gone")
+                path.rename(gone)  # what has its name is whole, also where removing it is cut short
+                shutil.rmtree(gone)
+        self._tidy()
+
+
+def _name(step: int) -> str:
+    return f"step-{step:06d}"
+
+
+def step_of(checkpoint: Path) -> int:
+    """The update after which a checkpoint was saved."""
+    return int(checkpoint.name.removeprefix("step-"))
 
 
 def save_state(state: dict[str, Any], path: Path) -> None:

@@ -1,11 +1,15 @@
 """The few collectives that training needs, for one process or many."""
 
 import gc
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import timedelta
+from typing import Any, TypeVar
 
 import torch
 from torch import distributed, nn
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,29 @@ class World:
         distributed.broadcast_object_list(values, src=0)
         return values[0]
 
+    def from_main(self, make: Callable[[], T], *, share: bool = True) -> T | None:
+        """`make()` of rank 0, on every rank (None on the others where it cannot be shared).
+
+        What it raises for a user's mistake is raised on every rank: none is left waiting for one that has gone.
+        """
+        value, error = None, None
+        if self.is_main:
+            try:
+                value = make()
+            except (ValueError, OSError) as caught:
+                if self.size == 1:
+                    raise
+                error = caught
+        error, shared = self.broadcast((error, value if share else None))
+        if error is not None:
+            raise error
+        return value if self.is_main else shared
+
+    def in_turn(self, make: Callable[[], T]) -> T:
+        """`make()` of every rank, rank 0 first: the others find the files that it leaves."""
+        first = self.from_main(make, share=False)
+        return make() if first is None else first
+
     def share_buffers(self, module: nn.Module) -> None:
         """Give every rank rank 0's buffers, such as the running statistics of batch normalisation."""
         if self.size > 1:
@@ -55,15 +82,23 @@ class World:
             distributed.barrier()
 
 
-def start(rank: int, size: int, local_rank: int) -> World:
-    """Join the process group that `torchrun` describes; without one (`size` 1) just choose the device."""
+def start(rank: int, size: int, local_rank: int, timeout_s: float = 1800.0) -> World:
+    """Join the process group that `torchrun` describes; without one (`size` 1) just choose the device.
+
+    A rank that waits longer than `timeout_s` seconds for the others gives up with an error.
+    """
     if torch.cuda.is_available():
         device = torch.device("cuda", local_rank)
         torch.cuda.set_device(device)
     else:
         device = torch.device("cpu")
     if size > 1 and not distributed.is_initialized():
-        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        on_gpu = device.type == "cuda"
+        distributed.init_process_group(
+            "nccl" if on_gpu else "gloo",
+            timeout=timedelta(seconds=timeout_s),
+            device_id=device if on_gpu else None,  # which GPU is whose, said before the first collective has to guess
+        )
     return World(rank, size, device)
 
 

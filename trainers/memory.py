@@ -1,20 +1,11 @@
 """Memory of training on a CPU."""
 
 import ctypes
-import os
 import platform
 
 # Of glibc's malloc.h.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8
 _MOST = 2**31 - 1
-
-
-def use_huge_pages() -> None:
-    """Let torch ask the kernel for huge pages for large tensors of a CPU: 7% of an update's time on two cores.
-
-    It reads the variable when it first allocates: call this before anything imports torch.
-    """
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 
 def keep_freed_memory() -> None:

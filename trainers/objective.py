@@ -1,15 +1,14 @@
 """What the training loop asks of an objective, whatever it optimises."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from models.ofa import OFAModel
-
 T = TypeVar("T")
+Model = Any  # the network that the objective is for
 
 
 @dataclass(frozen=True)
@@ -29,22 +28,26 @@ class ObjectiveOutput:
 class Objective:
     """Base of objectives: a loss for a micro-batch, summed over units that can be counted beforehand."""
 
-    def set_mode(self, model: OFAModel) -> None:
+    def set_mode(self, model: Model) -> None:
         """Put the model into the mode that it is trained in."""
         model.train()
 
-    def prepare(self, model: OFAModel, batch: dict) -> dict:
+    def prepare(self, model: Model, batch: dict) -> dict:
         """What `__call__` gets in place of a batch: made one micro-batch ahead, outside the data-parallel wrapper."""
         return batch
 
     def close(self) -> None:
         """Free what the objective holds besides memory; called when training has ended, in whatever way."""
 
+    def names(self, batch: dict) -> Sequence[str]:
+        """Ids of a batch's records, for messages."""
+        return ()
+
     def count(self, batch: dict, step: int) -> int:
         """Units that the loss of a batch is summed over: what the update divides by, over all ranks."""
         raise NotImplementedError
 
-    def __call__(self, model: OFAModel, batch: dict, step: int) -> ObjectiveOutput:
+    def __call__(self, model: Model, batch: dict, step: int) -> ObjectiveOutput:
         """The summed loss of one micro-batch at update `step`."""
         raise NotImplementedError
 
@@ -52,7 +55,7 @@ class Objective:
 class TrainingModule(torch.nn.Module):
     """Model and objective as one module: data-parallel wrappers synchronise gradients of what runs in *its* forward."""
 
-    def __init__(self, model: OFAModel, objective: Objective):
+    def __init__(self, model: Model, objective: Objective):
         super().__init__()
         self.model = model
         self.objective = objective

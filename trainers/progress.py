@@ -1,96 +1,84 @@
-"""What a run tells while it trains: a progress bar, log lines, and `history.jsonl` for the report."""
+"""What a run tells while it trains: a progress bar, log lines, and averages for the history."""
 
-import json
 import logging
 import sys
 import time
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-from modelscope.trainers.hooks.builder import HOOKS
-from modelscope.trainers.hooks.hook import Hook
-from modelscope.trainers.hooks.priority import Priority
 from tqdm import tqdm
 
-if TYPE_CHECKING:
-    from trainers.ofa_trainer import OFATrainer
+from trainers.history import History
+from trainers.observer import Observer, Position
 
 LOGGER = logging.getLogger("stylecap")
-HISTORY_FILE = "history.jsonl"
 
 
-@HOOKS.register_module(module_name="StylecapProgressHook")
-class ProgressHook(Hook):
-    """Averages what `train_step` logged over `interval` updates; shows, logs and keeps the averages."""
+class Progress(Observer):
+    """Averages what updates logged over a window of `interval`; shows, logs and keeps the averages."""
 
-    PRIORITY = Priority.VERY_LOW
-
-    def __init__(self, interval: int):
+    def __init__(self, interval: int, history: History) -> None:
         self.interval = interval
+        self.history = history
         self.bar: tqdm | None = None
+        self.values: dict[str, list[float]] = {}
+        self.updates = 0
+        self.started = self._paused = time.monotonic()
 
-    def before_run(self, trainer: "OFATrainer") -> None:
-        self.file = Path(trainer.work_dir) / HISTORY_FILE
-        keep_history(self.file, trainer.iter)
-        self._restart(trainer)
+    def run_begins(self, loop: Position) -> None:
+        self.started = time.monotonic()
         self.bar = tqdm(
-            total=trainer.max_iters,
-            initial=trainer.iter,
+            total=loop.max_steps,
+            initial=loop.step,
             desc="train",
             unit="step",
             disable=not sys.stderr.isatty(),
             dynamic_ncols=True,
         )
 
-    def after_train_iter(self, trainer: "OFATrainer") -> None:
-        for name, value in trainer.train_outputs.items():
+    def update_ended(self, loop: Position, logs: dict[str, float]) -> None:
+        for name, value in logs.items():
             self.values.setdefault(name, []).append(value)
         self.updates += 1
-        assert self.bar is not None
-        self.bar.update()
-        done = trainer.iter + 1
-        if done % self.interval and done != trainer.max_iters:
-            return
+        if self.bar is not None:
+            self.bar.update()
+        done = loop.step + 1
+        if done % self.interval == 0 or done == loop.max_steps:
+            self._log(loop, done)
+            self._restart()
+
+    def _log(self, loop: Position, done: int) -> None:
         seconds = (time.monotonic() - self.started) / self.updates
-        entry = {"step": done, "epoch": trainer.epoch, "seconds_per_step": seconds}
-        entry |= {name: sum(values) / len(values) for name, values in self.values.items()}
-        self.bar.set_postfix(loss=f"{entry['loss']:.3f}", lr=f"{entry['lr']:.1e}")
-        if self.bar.disable:
-            left = time.strftime("%H:%M:%S", time.gmtime(seconds * (trainer.max_iters - done)))
+        means = {name: sum(values) / len(values) for name, values in self.values.items()}
+        loss, rate = means.get("loss", float("nan")), means.get("lr", float("nan"))
+        if self.bar is not None:
+            self.bar.set_postfix(loss=f"{loss:.3f}", lr=f"{rate:.1e}")
+        if self.bar is None or self.bar.disable:
+            left = time.strftime("%H:%M:%S", time.gmtime(seconds * (loop.max_steps - done)))
             LOGGER.info(
                 "step %d/%d: loss %.3f, lr %.1e, %.2f s a step, %s left",
-                done, trainer.max_iters, entry["loss"], entry["lr"], seconds, left,
+                done, loop.max_steps, loss, rate, seconds, left,
             )  # fmt: skip
-        append_history(self.file, entry)
-        self._restart(trainer)
+        self.history.log(done, loop.epoch, {"seconds_per_step": seconds, **means})
 
-    def after_run(self, trainer: "OFATrainer") -> None:
+    def run_ended(self, loop: Position) -> None:
         if self.bar is not None:
             self.bar.close()
 
-    def restart_clock(self) -> None:
-        """Leave what happened since the last update (an evaluation, say) out of the seconds a step."""
-        self.started += time.monotonic() - self.paused
+    def paused(self) -> None:
+        """What happens until `resumed` (an evaluation, say) is left out of the seconds a step."""
+        self._paused = time.monotonic()
 
-    def pause_clock(self) -> None:
-        self.paused = time.monotonic()
+    def resumed(self) -> None:
+        self.started += time.monotonic() - self._paused
 
-    def _restart(self, trainer: "OFATrainer") -> None:
-        self.values: dict[str, list[float]] = {}
+    def state(self) -> dict[str, Any]:
+        """The window that is not full yet: a resumed run logs the averages of one that was never interrupted."""
+        return {"values": self.values, "updates": self.updates}
+
+    def resume(self, state: dict[str, Any]) -> None:
+        self.values, self.updates = state["values"], state["updates"]
+
+    def _restart(self) -> None:
+        self.values = {}
         self.updates = 0
         self.started = time.monotonic()
-
-
-def append_history(file: Path, entry: dict) -> None:
-    """Add one line of JSON; a line is written at once, so that a killed run loses none."""
-    rounded = {k: float(f"{v:.6g}") if isinstance(v, float) else v for k, v in entry.items()}
-    with open(file, "a", encoding="utf-8") as stream:
-        stream.write(json.dumps(rounded) + "\n")
-
-
-def keep_history(file: Path, step: int) -> None:
-    """Forget entries after update `step`: a resumed run goes through those updates again."""
-    if not file.exists():
-        return
-    lines = [line for line in file.read_text(encoding="utf-8").splitlines() if json.loads(line)["step"] <= step]
-    file.write_text("".join(line + "\n" for line in lines), encoding="utf-8")

@@ -6,17 +6,13 @@ Shapes: M prompts, K candidates, T positions.
 
 import logging
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
-from modelscope.trainers.hooks.builder import HOOKS
-from modelscope.trainers.hooks.hook import Hook
 from torch import Tensor
 
 from rewards.calculator import Rewards
-
-if TYPE_CHECKING:
-    from trainers.ofa_trainer import OFATrainer
+from trainers.observer import Observer, Position
 
 LOGGER = logging.getLogger("stylecap")
 Logs = dict[str, tuple[Tensor, float]]
@@ -71,6 +67,14 @@ class HealthCheck:
     _first: dict[str, float] | None = None
     _told: set[str] = field(default_factory=set)
 
+    def state(self) -> dict[str, Any]:
+        """What `resume` takes: a resumed run compares with the first window of all."""
+        return {"sums": self._sums, "seen": self._seen, "first": self._first, "told": sorted(self._told)}
+
+    def resume(self, state: dict[str, Any]) -> None:
+        self._sums, self._seen, self._first = state["sums"], state["seen"], state["first"]
+        self._told = set(state["told"])
+
     def update(self, logs: dict[str, float]) -> list[str]:
         """Take the logs of one update; returns warnings that have not been given before, at the end of a window."""
         for name, value in logs.items():
@@ -119,13 +123,20 @@ def warnings(now: dict[str, float], first: dict[str, float]) -> dict[str, str]:
     return found
 
 
-@HOOKS.register_module(module_name="StylecapHealthHook")
-class HealthHook(Hook):
+class HealthWatch(Observer):
     """Warns while a run of step 2 goes wrong, not after it."""
 
     def __init__(self) -> None:
         self.check = HealthCheck()
 
-    def after_train_iter(self, trainer: "OFATrainer") -> None:
-        for text in self.check.update(trainer.train_outputs):
-            LOGGER.warning("step %d: %s", trainer.iter + 1, text)
+    def update_ended(self, loop: Position, logs: dict[str, float]) -> None:
+        if "skipped" in logs:
+            return
+        for text in self.check.update(logs):
+            LOGGER.warning("step %d: %s", loop.step + 1, text)
+
+    def state(self) -> dict[str, Any]:
+        return self.check.state()
+
+    def resume(self, state: dict[str, Any]) -> None:
+        self.check.resume(state)

@@ -5,11 +5,12 @@ go again; what stands outside the layers (the ResNet, the embeddings) is gathere
 whole tensors, as without sharding, so that a run may change from one to the other.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
@@ -20,16 +21,21 @@ from trainers.objective import TrainingModule
 T = TypeVar("T")
 
 
-def shard(module: TrainingModule, world: World) -> None:
-    """Divide the parameters of `module`, in place, over all ranks."""
+@dataclass(frozen=True)
+class ShardUnit:
+    """A part of a model that gathers its parameters when it runs; `methods` are called besides its forward."""
+
+    module: nn.Module
+    methods: tuple[str, ...] = ()
+
+
+def shard(module: TrainingModule, world: World, units: Iterable[ShardUnit]) -> None:
+    """Divide the parameters of `module`, in place, over all ranks; inner units come before those that hold them."""
     mesh = init_device_mesh(world.device.type, (world.size,))
-    for layer in module.model.encoder.layers:
-        fully_shard(layer, mesh=mesh)
-    for layer in module.model.decoder.decoder_layers:
-        # It makes the keys and values of the source before its layer runs.
-        fully_shard(layer.cross_attn, mesh=mesh)
-        register_fsdp_forward_method(layer.cross_attn, "keys_values")
-        fully_shard(layer, mesh=mesh)
+    for unit in units:
+        fully_shard(unit.module, mesh=mesh)
+        for method in unit.methods:
+            register_fsdp_forward_method(unit.module, method)
     fully_shard(module, mesh=mesh)
     register_fsdp_forward_method(module, "run")
 

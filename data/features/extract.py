@@ -57,24 +57,18 @@ def extract_grids(
     stride: int | None = None,
     device: str | torch.device = "cpu",
 ) -> StoreInfo:
-    """Features of a grid of `cells` x `cells` over each picture, in a new store at `out`, in the order of `image_ids`.
+    """Features of a grid of `cells` x `cells` over each picture, in a new store at `out`, in this order.
 
     `prepare` makes an array [3, H, W] of a picture, the same size for all. `tower` makes [B, cells * cells, D], row by
-    row, or [B, D, cells, cells] of a batch [B, 3, H, W] of these, on `device`; it is called without gradients.
-    `detector` names both on record. `stride` is the pixels a cell, if that is to be told.
+    row, or [B, D, cells, cells] of a batch of these on `device`; it is called without gradients. `detector` names both
+    on record, `stride` the pixels a cell.
 
-    An interrupted call with the same arguments goes on; its parts lie in a hidden folder beside `out`. Raises
-    ValueError if `out` exists, for parts of another extraction, a picture that cannot be read, and a tower of another
-    grid.
+    An interrupted call with the same arguments goes on; its parts lie in a hidden folder beside `out`. ValueError if
+    `out` exists, for parts of another extraction, a picture that cannot be read, and a tower of another grid.
     """
     target = Path(out)
-    if target.exists():
-        raise ValueError(f"{target}: it is there already: remove it or choose another place")
-    if dtype not in DTYPES or batch_size < 1 or cells < 1:
-        problem = f"dtype {dtype!r}, batch_size {batch_size}, cells {cells}"
-        raise ValueError(f"{problem}: give float16 or float32, and numbers above 0")
-    ids = list(dict.fromkeys(image_ids))
-    places = list(pictures.places)
+    _check(target, dtype, batch_size, cells)
+    ids, places = list(dict.fromkeys(image_ids)), list(pictures.places)
     parts = target.with_name(f".{target.name}.parts")
     _start(parts, {"ids": _digest(ids), "places": places, "cells": cells, "detector": detector, "dtype": dtype})
     batches = _Batches(pictures, tower, prepare, cells, batch_size, dtype, device)
@@ -84,13 +78,34 @@ def extract_grids(
             if not file.exists():
                 batches.write(part, file, pool)
             progress.update(len(part))
-    grid = (cells, cells)
-    with new_store(target, dtype=dtype, grid=grid) as writer:
-        for image_id, (features, size) in zip(ids, _stored(parts), strict=True):
-            writer.add(Regions(image_id, features, size=(size[0], size[1]), grid=grid), str(target))
-        info = writer.finish(detector, [{"pictures": places, "files": len(ids)}], stride)
+    info = _assemble(ids, parts, target, dtype, cells, {"pictures": places, "files": len(ids)}, detector, stride)
     shutil.rmtree(parts)
     return info
+
+
+def _assemble(
+    ids: Sequence[str],
+    parts: Path,
+    target: Path,
+    dtype: str,
+    cells: int,
+    origin: dict[str, Any],
+    detector: str,
+    stride: int | None,
+) -> StoreInfo:
+    grid = (cells, cells)
+    with new_store(target, dtype=dtype, grid=grid) as writer:
+        for image_id, (features, (height, width)) in zip(ids, _stored(parts), strict=True):
+            writer.add(Regions(image_id, features, size=(height, width), grid=grid), str(target))
+        return writer.finish(detector, [origin], stride)
+
+
+def _check(target: Path, dtype: str, batch_size: int, cells: int) -> None:
+    if target.exists():
+        raise ValueError(f"{target}: it is there already: remove it or choose another place")
+    if dtype not in DTYPES or batch_size < 1 or cells < 1:
+        problem = f"dtype {dtype!r}, batch_size {batch_size}, cells {cells}"
+        raise ValueError(f"{problem}: give float16 or float32, and numbers above 0")
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from data.features.per_image import ImageFiles
 from data.features.store import FeatureStore, PathLike, StoreInfo
 from data.features.tsv import TsvFile
 from data.features.writer import new_store
+from data.questions.files import read_text
 
 
 def import_features(
@@ -17,14 +18,16 @@ def import_features(
     detector: str = "",
     grid: tuple[int, int] | None = None,
     stride: int | None = None,
+    naming: str = "{stem}",
 ) -> StoreInfo:
     """LXMERT TSV files, or folders of `.npy`/`.npz`, into a new store at `out`.
 
-    `detector` is put on record; `grid` and `stride` say that the arrays of a folder are grids. Raises ValueError, with
-    the file and the row, for what is damaged or does not fit, and then leaves nothing behind.
+    `detector` is put on record; `grid` and `stride` say that the arrays of a folder are grids, `naming` makes the ids
+    of a folder's pictures (see `ImageFiles`). Raises ValueError, with the file and the row, for what is damaged or does
+    not fit, and then leaves nothing behind.
     """
     paths = [Path(source) for source in sources]
-    readers = [ImageFiles(path, grid) if path.is_dir() else _file(path, grid) for path in paths]
+    readers = [ImageFiles(path, grid, naming) if path.is_dir() else _file(path, grid) for path in paths]
     with new_store(out, dtype=dtype, grid=grid) as writer:
         for reader in readers:
             for where, regions in reader:
@@ -73,6 +76,14 @@ def subset_store(store: PathLike, image_ids: Iterable[str], out: PathLike) -> St
             assert row is not None
             writer.add(source.regions(row), f"{store}: row {row}")
         return writer.finish(source.info.detector, source.info.origin, source.info.stride)
+
+
+def read_ids(path: PathLike) -> list[str]:
+    """The ids of a text file, one a line. Raises ValueError for a file that cannot be read or has none."""
+    ids = [line.strip() for line in read_text(path).splitlines() if line.strip()]
+    if not ids:
+        raise ValueError(f"{path}: no ids: write one a line")
+    return ids
 
 
 def _file(path: Path, grid: tuple[int, int] | None) -> TsvFile:

@@ -28,12 +28,15 @@ class ImageFiles:
     A picture's id is the file's name without `.npy` or `.npz`, and without a picture's suffix before that.
     """
 
-    def __init__(self, folder: PathLike, grid: tuple[int, int] | None = None) -> None:
-        """`grid` says that each array is such a grid. Raises ValueError for a folder that is not there or has no such
-        files.
+    def __init__(self, folder: PathLike, grid: tuple[int, int] | None = None, naming: str = "{stem}") -> None:
+        """`grid` says that each array is such a grid. `naming` makes an id from `stem`, the id as above, or from
+        `number`, the stem as a number: "CLEVR_val_{number:06d}".
+
+        Raises ValueError for a folder that is not there or has no such files.
         """
         self.folder = Path(folder)
         self.grid = grid
+        self.naming = naming
         self.origin: dict[str, Any] = {}
         if not self.folder.is_dir():
             raise ValueError(f"{folder}: no such folder of features: check the path")
@@ -66,13 +69,22 @@ class ImageFiles:
         if boxes is not None and (height is None or width is None):
             raise ValueError(f"{path}: boxes without image_h and image_w: add the picture's size")
         return Regions(
-            without_suffix(path.name.removesuffix(path.suffix)),
+            self._id(path),
             features,
             None if boxes is None else boxes.astype(np.float32),
             (0, 0) if height is None or width is None else (int(height), int(width)),
             {name: content[name] for name in LABELS if name in content},
             self.grid,
         )
+
+    def _id(self, path: Path) -> str:
+        stem = without_suffix(path.name.removesuffix(path.suffix))
+        try:
+            return self.naming.format(stem=stem, number=int(stem) if stem.isdecimal() else None)
+        except (KeyError, IndexError, TypeError, ValueError):
+            raise ValueError(
+                f"{path}: the name does not fit {self.naming!r}: use {{stem}}, or {{number}} for numbers"
+            ) from None
 
 
 def _load(path: Path) -> dict[str, np.ndarray]:

@@ -36,7 +36,6 @@ __all__ = [
     "read_config",
     "read_state_dict",
     "replacing",
-    "resolve_source",
     "save_directory",
 ]
 
@@ -144,7 +143,12 @@ def load_resnet_weights(model: OFAModel, path: str | Path) -> list[str]:
     Raises:
         ValueError: the file cannot be read, or its first three stages are not those of the model's `resnet_type`.
     """
-    tower: ResNet = model.encoder.embed_images
+    tower = model.encoder.embed_images
+    if not isinstance(tower, ResNet):
+        raise ValueError(
+            f'resnet_type "{model.config.resnet_type}" brings its own weights: leave model.resnet_weights out, or set '
+            "resnet_type to a ResNet"
+        )
     state = without_wrappers(read_tensors(path))
     parts = tuple(f"{name}." for name, _ in tower.named_children())
     wanted = {name: tensor for name, tensor in state.items() if name.startswith(parts)}
@@ -160,38 +164,6 @@ def load_resnet_weights(model: OFAModel, path: str | Path) -> list[str]:
     tower.load_state_dict(wanted, strict=True)
     LOGGER.info("image tower from %s; not used of it: %s", path, first_names(ignored) or "nothing")
     return ignored
-
-
-def resolve_source(name: str | Path, revision: str | None = None) -> Path:
-    """The local path of weights that are named by a path or by a ModelScope hub id such as `damo/ofa_pretrain_base_en`.
-
-    Only a hub id is ever looked up over the network: `owner/name` where neither that path nor the folder `owner`
-    exists here.
-
-    Raises:
-        ValueError: there is no such path, or the download failed.
-    """
-    path = Path(name).expanduser()
-    if path.exists():
-        return path
-    text = str(name)
-    owner = Path(text.partition("/")[0])
-    is_id = re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", text) and path.suffix not in _WEIGHT_SUFFIXES and not owner.exists()
-    if not is_id:
-        raise ValueError(
-            f"{text} does not exist: name a directory with {CONFIG_FILE} and weights, a fairseq .pt file, or a hub id "
-            "such as damo/ofa_pretrain_base_en"
-        )
-    from modelscope.hub.snapshot_download import snapshot_download  # slow to import, and most runs are local
-
-    try:
-        return Path(snapshot_download(text, revision=revision))
-    except Exception as error:  # of HTTP, of the hub and of the file system: the user needs the same sentence
-        wanted = f"{text} (revision {revision})" if revision else text
-        raise ValueError(
-            f"{wanted} is no local path, and could not be downloaded from ModelScope's hub: "
-            f"{type(error).__name__}: {error}; check the name and the connection, or name a local directory"
-        ) from error
 
 
 def _weights_file(path: Path) -> Path:

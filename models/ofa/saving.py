@@ -15,8 +15,8 @@ from torch import Tensor
 from transformers import GenerationConfig
 
 from models.ofa.modeling import OFAModel
+from models.ofa.styles import STYLE_MAP_FILE, StyleMap
 from models.ofa.tokenization import OFATokenizer
-from preprocessors.styles import STYLE_MAP_FILE, StyleMap
 
 CONFIG_FILE = "config.json"
 CONFIGURATION_FILE = "configuration.json"

@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data.run_folder import RunFolder
+from evaluation.style_report import style_report, summary
 from metrics.cider import cider
 from metrics.diversity import distinct, diversity, repeated_share
 from metrics.fluency import KneserNey
@@ -15,14 +17,13 @@ from metrics.style import (
     accuracies,
     calibration_error,
     caption_distance,
-    in_many_styles,
     judgement_of_humans,
     sensitivity,
     style_cider,
-    style_evaluator,
 )
 from metrics.style_classifier import StyleClassifier
-from metrics.style_report import style_report, summary
+from rewards.kept_classifier import style_evaluator
+from tasks.captioning.requests import in_many_styles
 from tests.rewards.test_rewards import split_of
 
 words = st.lists(st.sampled_from("a the dog cat runs sits".split()), max_size=6).map(" ".join)
@@ -164,7 +165,7 @@ def test_a_report_has_all_parts_and_keeps_its_evaluator(tmp_path: Path):
     )
     samples = split.requests()[:6]
     right = [sample.references[0] for sample in samples]
-    report, named = style_report(samples, right, [True] * 6, split, tmp_path)
+    report, named = style_report(samples, right, [True] * 6, split, RunFolder(tmp_path))
     assert named == [sample.style for sample in samples]
     assert report["style"]["accuracy"] == 1.0
     assert report["style"]["evaluator"]["accuracy"] == 1.0
@@ -176,20 +177,20 @@ def test_a_report_has_all_parts_and_keeps_its_evaluator(tmp_path: Path):
     assert report["ended"] == 1.0
     assert (tmp_path / "style_evaluator.npz").exists()
     assert "style accuracy 100.0 (of human captions the evaluator names 100.0 rightly, " in summary(report)
-    wrong, _ = style_report(samples, [right[row ^ 1] for row in range(6)], [False] * 6, split, tmp_path)
+    wrong, _ = style_report(samples, [right[row ^ 1] for row in range(6)], [False] * 6, split, RunFolder(tmp_path))
     assert wrong["style"]["accuracy"] == 0.0
     assert wrong["ended"] == 0.0
 
 
 def test_without_training_captions_there_is_no_judge_of_style(tmp_path: Path):
     split = split_of({"i": {"Sweet": ["a dog"]}})
-    report, named = style_report(split.requests(), ["a dog"], None, None, tmp_path)
+    report, named = style_report(split.requests(), ["a dog"], None, None, RunFolder(tmp_path))
     assert report["style"] is None
     assert report["ended"] is None
     assert named == [None]
     assert report["fluency"] is None
     assert summary(report).startswith("distinct-2")
-    assert style_evaluator(tmp_path, split) is None  # one style cannot be told from another
+    assert style_evaluator(RunFolder(tmp_path), split) is None  # one style cannot be told from another
 
 
 def test_humans_are_judged_on_all_their_references():
@@ -229,6 +230,6 @@ def test_a_report_of_one_style_an_image_has_a_sensitivity(tmp_path: Path):
     split = split_of({f"i{i}": {("Sweet", "Dull")[i % 2]: [f"a dog {i}"]} for i in range(40)})
     samples = split.requests()
     more = [("i0", "a dog"), ("i0", "a dog"), ("i1", "a dog"), ("i1", "my cat")]
-    report, _ = style_report(samples, ["a dog"] * 40, None, split, tmp_path, more)
+    report, _ = style_report(samples, ["a dog"] * 40, None, split, RunFolder(tmp_path), more)
     assert report["style"]["sensitivity"] == {"distance": 0.5, "ignored": 0.5, "images": 2}
     assert report["style"]["style_cider"] is None

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from data import read_split
-from metrics.style_classifier import FORMAT, StyleClassifier, fingerprint, half_of, normal_text
+from metrics.style_classifier import StyleClassifier, fingerprint, normal_text
+from rewards.kept_classifier import FORMAT, half_of, load, of_split, save
 from tests.conftest import SHARED, needs_shared
 from tests.rewards.test_rewards import split_of
 
@@ -59,8 +60,8 @@ def test_two_styles_are_symmetric():
 @pytest.mark.parametrize("features", ["words", "characters"])
 def test_saved_and_loaded_it_is_the_same(features, tmp_path: Path):
     fitted = StyleClassifier.fit(TEXTS, STYLES, features=features)
-    fitted.save(tmp_path / "c.npz")
-    loaded = StyleClassifier.load(tmp_path / "c.npz")
+    save(fitted, tmp_path / "c.npz")
+    loaded = load(tmp_path / "c.npz")
     assert (loaded.styles, loaded.features, loaded.fingerprint) == (fitted.styles, features, fitted.fingerprint)
     assert np.array_equal(loaded.log_probabilities(TEXTS), fitted.log_probabilities(TEXTS))
     assert np.array_equal(StyleClassifier.fit(TEXTS, STYLES, features=features).weights, fitted.weights)
@@ -71,13 +72,13 @@ def test_other_files_are_refused_by_name(content, tmp_path: Path):
     file = tmp_path / "c.npz"
     file.write_bytes(content)
     with pytest.raises(ValueError, match="c.npz is not a style classifier"):
-        StyleClassifier.load(file)
+        load(file)
 
 
 def test_another_format_is_refused(tmp_path: Path):
     np.savez(tmp_path / "c.npz", format=FORMAT + 1)
     with pytest.raises(ValueError, match=f"format is {FORMAT + 1}, this program writes {FORMAT}"):
-        StyleClassifier.load(tmp_path / "c.npz")
+        load(tmp_path / "c.npz")
 
 
 def test_one_style_is_not_enough():
@@ -99,16 +100,16 @@ def test_it_is_fitted_again_when_the_captions_changed(tmp_path: Path):
     first = split_of({f"i{i}": {"Sweet": ["a sweet dog"], "Dry": ["a dog"]} for i in range(20)})
     other = split_of({f"i{i}": {"Sweet": ["a sweet cat"], "Dry": ["a dog"]} for i in range(20)})
     file = tmp_path / "c.npz"
-    StyleClassifier.of_split(file, first, half=0, features="words")
+    of_split(file, first, half=0, features="words")
     written = file.stat().st_mtime_ns
-    StyleClassifier.of_split(file, first, half=0, features="words")
+    of_split(file, first, half=0, features="words")
     assert file.stat().st_mtime_ns == written
-    assert StyleClassifier.of_split(file, first, half=1, features="words").fingerprint != fingerprint([], [])
-    again = StyleClassifier.of_split(file, other, half=0, features="words")
+    assert of_split(file, first, half=1, features="words").fingerprint != fingerprint([], [])
+    again = of_split(file, other, half=0, features="words")
     samples = half_of(other, 0)
     assert again.fingerprint == fingerprint([s.caption for s in samples], [s.style for s in samples])
     file.write_bytes(b"torn")
-    assert StyleClassifier.of_split(file, other, half=0, features="words").fingerprint == again.fingerprint
+    assert of_split(file, other, half=0, features="words").fingerprint == again.fingerprint
 
 
 def test_two_hundred_and_fifteen_styles():
@@ -125,7 +126,7 @@ def test_human_captions_are_told_apart(half, features, tmp_path: Path):
     folder = SHARED / "data" / "flickrstyle"
     common = {"format": "personality", "image_dir": str(folder / "images"), "styles": str(folder / "personalities.txt")}
     train, val = (read_split(name, annotations=str(folder / f"{name}.json"), **common) for name in ("train", "val"))
-    fitted = StyleClassifier.of_split(tmp_path / "c.npz", train, half=half, features=features)
+    fitted = of_split(tmp_path / "c.npz", train, half=half, features=features)
     recalls = []
     for style in fitted.styles:
         texts = [sample.caption for sample in val if sample.style == style]

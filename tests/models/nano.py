@@ -9,11 +9,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from models.captioner import Captioner
 from models.ofa import OFAConfig, OFAModel
+from models.ofa.styles import StyleMap
 from models.ofa.tokenization import OFATokenizer
 from preprocessors import OfaStylishImageCaptioningPreprocessor
-from preprocessors.styles import StyleMap
+from tasks.captioning.captioner import Captioner
 
 BOS, PAD, EOS = 0, 1, 2
 PROMPTS = [[0, 5, 6, 7, 2], [0, 8, 9, 2], [0, 3, 2]]

@@ -16,10 +16,10 @@ from models.ofa import OFAModel, OFATokenizer, preset_config
 from models.ofa.checkpoints import (
     load_model,
     read_state_dict,
-    resolve_source,
 )
 from models.ofa.conversion import find_preset, inferred_fields
 from models.ofa.saving import read_configuration
+from models.sources import resolve_source
 from preprocessors import OfaStylishImageCaptioningPreprocessor
 from tests.conftest import SHARED, needs_shared
 from tests.models.saved import COMPUTED, GENERATION, assert_same_weights, rewrite, save

@@ -10,7 +10,7 @@ import pytest
 from models.ofa import OFAModel
 from models.ofa.checkpoints import load_model, replacing, save_directory
 from models.ofa.saving import read_configuration
-from preprocessors.styles import StyleMap
+from models.ofa.styles import StyleMap
 from tests.models.nano import nano_model
 from tests.models.saved import GENERATION, assert_same_weights, save
 

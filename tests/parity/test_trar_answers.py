@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from data.questions import AnswerVocabulary, Question
 from data.questions.answer_text import normalise_answer, strip_punctuation, strip_whitespace
 from metrics.answers import vqa
 from tests.parity.conftest import Golden
@@ -51,3 +52,13 @@ def test_normalised_strings(golden: Golden) -> None:
         assert normalise_answer(row["text"]) == row["evaluator"], row
         assert strip_punctuation(row["text"]) == row["punctuation_only"], row
         assert normalise_answer(strip_whitespace(row["text"])) == row["prep_ans"], row
+
+
+@pytest.mark.goldens("answer_list*", system="trar", when=lambda content: "multiple_choice_answer_counts" in content)
+def test_the_answer_list(golden: Golden) -> None:
+    """Annotations stand answer by answer; the even ones are the first split's, which is counted first."""
+    counts = golden.json["multiple_choice_answer_counts"]
+    given = [answer for answer, count in counts.items() for _ in range(count)]
+    questions = [Question(number, ("a",), "?", answer) for number, answer in enumerate(given[::2] + given[1::2])]
+    found = AnswerVocabulary.build(questions, min_count=9, normalise="vqa", order="appearance")
+    assert {answer: row for row, answer in enumerate(found)} == golden.json["ans_to_ix"]

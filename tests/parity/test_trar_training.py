@@ -15,7 +15,7 @@ from models.trar import TrarModel
 from models.trar.checkpoints import read_published, write_published
 from tests.parity.conftest import Golden
 from tests.parity.trar_nets import apart, golden_model, no_noise, tensors
-from trainers.answer_losses import answer_loss
+from trainers.trar_losses import answer_loss
 from trainers.trar_schedule import POLICIES, adam, learning_rate, temperature, updates_of
 
 EXACT = {"rel": 1e-12, "abs": 0.0}

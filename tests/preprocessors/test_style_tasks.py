@@ -5,11 +5,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.ofa.styles import StyleMap
 from models.ofa.tokenization import EOS
 from preprocessors.collate import collate
 from preprocessors.prompts import Prompt
 from preprocessors.style_tasks import MASK, TASKS, StyleTasks, mask_words
-from preprocessors.styles import StyleMap
 from tests.models.nano import nano_preprocessor
 
 PROMPT = Prompt(" write a {} reply.", True, StyleMap.from_styles(["Sweet", "Cynical"]), "error")

@@ -11,9 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
+from models.ofa.styles import StyleMap
 from models.ofa.tokenization import OFATokenizer
 from preprocessors.collate import collate
-from preprocessors.styles import StyleMap
 from preprocessors.stylish import MODULE_NAME, OfaStylishImageCaptioningPreprocessor
 from tests.conftest import ROOT
 

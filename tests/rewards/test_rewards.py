@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data.run_folder import RunFolder
 from data.samples import Row, Split
 from metrics.cider import DocumentFrequency, cider
 from metrics.style_classifier import StyleClassifier
@@ -106,16 +107,16 @@ def split() -> Split:
 
 
 def test_only_what_is_asked_for_is_built(split: Split, tmp_path: Path):
-    build_rewards(["rouge-l", "ending"], Resources(split, tmp_path))
+    build_rewards(["rouge-l", "ending"], Resources(split, RunFolder(tmp_path)))
     assert list(tmp_path.iterdir()) == []
-    build_rewards(["cider-d"], Resources(split, tmp_path))
+    build_rewards(["cider-d"], Resources(split, RunFolder(tmp_path)))
     assert [file.name for file in tmp_path.iterdir()] == ["document_frequency_with_end.pkl"]
-    build_rewards(["style"], Resources(split, tmp_path))
+    build_rewards(["style"], Resources(split, RunFolder(tmp_path)))
     assert (tmp_path / "style_reward.npz").exists()
 
 
 def test_every_registered_reward_can_be_built_and_scores_a_group(split: Split, tmp_path: Path):
-    rewards = build_rewards(FACTORIES, Resources(split, tmp_path))
+    rewards = build_rewards(FACTORIES, Resources(split, RunFolder(tmp_path)))
     assert set(rewards) >= {"cider-d", "bleu-4", "rouge-l", "ending", "repetition", "style"}
     for name, reward in rewards.items():
         values = np.asarray(reward(batch("a sweet dog <eos>", "a dull dog")))
@@ -125,7 +126,7 @@ def test_every_registered_reward_can_be_built_and_scores_a_group(split: Split, t
 
 def test_an_unknown_reward_is_named_with_its_neighbours(split: Split, tmp_path: Path):
     with pytest.raises(ValueError, match=r"scst\.rewards: no reward is called cidr-d; did you mean cider-d\? there"):
-        build_rewards(["cidr-d"], Resources(split, tmp_path))
+        build_rewards(["cidr-d"], Resources(split, RunFolder(tmp_path)))
 
 
 def test_a_reward_of_one_s_own(split: Split, tmp_path: Path):
@@ -134,7 +135,7 @@ def test_a_reward_of_one_s_own(split: Split, tmp_path: Path):
         return lambda batch: [[-float(len(text)) for text in group] for group in batch.tokens]
 
     try:
-        assert build_rewards(["brevity"], Resources(split, tmp_path))["brevity"](batch("abc")) == [[-3.0]]
+        assert build_rewards(["brevity"], Resources(split, RunFolder(tmp_path)))["brevity"](batch("abc")) == [[-3.0]]
     finally:
         del FACTORIES["brevity"]
 
@@ -142,6 +143,6 @@ def test_a_reward_of_one_s_own(split: Split, tmp_path: Path):
 def test_a_table_of_other_data_is_refused(split: Split, tmp_path: Path):
     other = tmp_path / "other.pkl"
     table_of_corpus(other, [["zwei alte Boote am Ufer"]], end_word=END_WORD)
-    resources = Resources(split, tmp_path, document_frequency_file=str(other))
+    resources = Resources(split, RunFolder(tmp_path), document_frequency_file=str(other))
     with pytest.raises(ValueError, match="other.pkl holds the document frequencies of other training captions"):
         build_rewards(["cider-d"], resources)

@@ -13,9 +13,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from config import Config, parse_config
-from trainers.build import prepare
+from tasks.training import prepare
 from trainers.distributed import World
-from trainers.progress import HISTORY_FILE
 
 STYLES = ("Factual", "Cynical")
 UPDATES = 4  # of an epoch, with the settings below
@@ -114,9 +113,16 @@ def train(config: Config, *, resume: bool = False, interrupt: int | None = None)
     raise AssertionError(f"the run went on to step {trainer.iter}")
 
 
+def first_batch(trainer: Any) -> dict[str, Any]:
+    """The first micro-batch that a trainer would read."""
+    loop = trainer.loop
+    [first, *_] = loop.sampler
+    return dict(loop.collate([loop.items[index] for index in first[: loop.batch_size]]))
+
+
 def history(config: Config, value: str = "loss") -> list[tuple[int, float]]:
     """(step, value) of every line of the run's history that has the value, in order of lines."""
-    lines = (Path(config.work_dir) / HISTORY_FILE).read_text().splitlines()
+    lines = (Path(config.work_dir) / "history.jsonl").read_text().splitlines()
     entries = [json.loads(line) for line in lines]
     return [(entry["step"], entry[value]) for entry in entries if value in entry]
 

@@ -13,9 +13,10 @@ from torch import Tensor
 from data import read_split
 from data.loading import CaptionGroupsDataset
 from preprocessors.collate import collate
+from tasks.captioning.items import TrainingItems
 from tests.models.nano import nano_preprocessor
 from tests.trainers.nano import STYLES
-from trainers.batches import MicroBatches, TrainingItems, UpdateSampler, to_device, training_loader
+from trainers.batches import MicroBatches, UpdateSampler, end_workers, to_device, training_loader
 
 
 def updates(groups: int, **settings: Any) -> list[list[int]]:
@@ -56,7 +57,7 @@ def test_start_skips_the_updates_that_are_done():
 
 
 def test_batch_larger_than_the_split():
-    with pytest.raises(ValueError, match=r"takes 24 groups.*batch_size 4 x .*accumulation 3 x 2 processes.*only 23"):
+    with pytest.raises(ValueError, match=r"takes 24 items.*batch_size 4 x .*accumulation 3 x 2 processes.*only 23"):
         UpdateSampler(23, batch_size=4, accumulation=3, ranks=2)
     assert len(UpdateSampler(24, batch_size=4, accumulation=3, ranks=2)) == 1
 
@@ -81,10 +82,12 @@ def items(demo: Path) -> TrainingItems:
 def read(items: TrainingItems, workers: int, epoch: int, start: int = 0) -> list[dict[str, Any]]:
     """All micro-batches of an epoch."""
     sampler = UpdateSampler(len(items), batch_size=3, accumulation=2)
-    loader = training_loader(items, sampler, batch_size=3, num_workers=workers, pin_memory=False)
+    loader = training_loader(items, sampler, collate, batch_size=3, num_workers=workers, pin_memory=False)
     items.set_epoch(epoch)
     sampler.start = start
-    return [batch for update in loader for batch in update]
+    found = [batch for update in loader for batch in update]
+    end_workers(loader)
+    return found
 
 
 def tensors(batch: dict[str, Any]) -> dict[str, Tensor]:
@@ -113,7 +116,7 @@ def test_epochs_and_seeds_differ(items):
     orders.append([item["requests"][0]["image_id"] for item in (items[i] for i in range(len(items)))])
     assert sorted(orders[0]) == sorted(orders[1])
     assert orders[0] != orders[1]
-    other_seed = TrainingItems(items.groups, items.preprocessor, seed=6)
+    other_seed: Any = TrainingItems(items.groups, items.preprocessor, seed=6)
     assert not torch.equal(first, other_seed[0]["patch_image"])
 
 
@@ -133,7 +136,8 @@ def test_reading_leaves_the_global_generator_alone(items, workers):
 
 def test_micro_batches(items):
     some = [items[i] for i in range(5)]
-    parts = MicroBatches(2)(some)
+    parts = MicroBatches(2, collate)(some)
+    assert isinstance(parts, list)
     assert [len(part["patch_images"]) for part in parts] == [2, 2, 1]
     assert torch.equal(parts[1]["target"], collate(some[2:4])["target"])
 

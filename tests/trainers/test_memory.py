@@ -10,7 +10,7 @@ import pytest
 
 import finetune
 from config import Config
-from trainers.memory import use_huge_pages
+from finetune import _use_huge_pages as use_huge_pages
 
 
 def test_the_user_s_own_choice_of_huge_pages_stays(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,8 +35,8 @@ def test_training_asks_for_huge_pages(monkeypatch: pytest.MonkeyPatch) -> None:
         found.append(os.environ.get("THP_MEM_ALLOC_ENABLE"))
         return {}
 
-    monkeypatch.setattr("trainers.build.run_training", run_training)
+    monkeypatch.setattr("tasks.training.run_training", run_training)
     monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", "0")
     monkeypatch.delenv("THP_MEM_ALLOC_ENABLE")
-    assert finetune.train(Config(), argparse.Namespace(resume=False)) == 0
+    assert finetune.train(Config(), argparse.Namespace(resume=False, allow_changed_data=False)) == 0
     assert found == ["1"]

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from tasks.captioning import task as captioning
+from tasks.training import run_training
 from tests.conftest import ROOT
 from tests.trainers.nano import (
     UPDATES,
@@ -21,10 +23,8 @@ from tests.trainers.nano import (
     saved_weights,
     train,
 )
-from trainers import stylish_trainer
-from trainers.build import run_training
 from trainers.checkpointing import STATE_FILE
-from trainers.progress import append_history
+from trainers.history import History
 
 STOCHASTIC = ("train.dropout=0.3", "train.drop_path=0.2", "data.flip=true", "train.rdrop_alpha=0.5")
 
@@ -67,7 +67,7 @@ def test_killed_after_the_last_checkpoint(demo, tmp_path, whole):
     """What the history tells of updates after the checkpoint is forgotten, for they are gone through again."""
     config = nano_config(demo, tmp_path, *STOCHASTIC)
     train(config, interrupt=3)
-    append_history(tmp_path / "history.jsonl", {"step": 4, "loss": 99.0, "grad_norm": 0.0})
+    History(tmp_path / "history.jsonl").log(4, 0, {"loss": 99.0, "grad_norm": 0.0})
     train(config, resume=True)
     assert_same_run(config, whole)
 
@@ -92,7 +92,7 @@ def test_optimizer_and_accumulation_are_resumed(demo, tmp_path):
 def with_validation(demo, work_dir, monkeypatch, scores, *sets):
     """A run whose n-th validation has the n-th of `scores`; interruptions do not count anew."""
     remaining = iter(scores)
-    monkeypatch.setattr(stylish_trainer, "evaluate_captions", lambda *_, **__: {"CIDEr": next(remaining)})
+    monkeypatch.setattr(captioning, "evaluate_captions", lambda *_, **__: {"CIDEr": next(remaining)})
     return nano_config(demo, work_dir, f"data.val={demo}/nano_val.json", *sets)
 
 

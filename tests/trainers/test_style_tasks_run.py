@@ -3,8 +3,17 @@
 import pytest
 import torch
 
-from tests.trainers.nano import DIVISIBLE, assert_close, assert_equal, history, nano_config, saved_weights, train
-from trainers.build import prepare
+from tasks.training import prepare
+from tests.trainers.nano import (
+    DIVISIBLE,
+    assert_close,
+    assert_equal,
+    first_batch,
+    history,
+    nano_config,
+    saved_weights,
+    train,
+)
 from trainers.distributed import World
 
 TASKS = ("style_mlm.mask_style_weight=1", "style_mlm.mask_caption_weight=0.5", "style_matching.weight=0.25")
@@ -22,7 +31,7 @@ def test_each_task_is_logged_and_learnt(demo, tmp_path):
 
 
 def test_tasks_of_weight_0_are_not_asked(demo, tmp_path):
-    batch = next(iter(prepare(nano_config(demo, tmp_path), World(), False).get_train_dataloader()))[0]
+    batch = first_batch(prepare(nano_config(demo, tmp_path), World(), False))
     assert "task" not in batch
     assert batch["input_ids"].shape[0] == 12  # 6 images in two styles, and no other prompts
 
@@ -31,7 +40,7 @@ def test_pictures_are_the_same_with_and_without_tasks(demo, tmp_path):
     batches = []
     for name, sets in (("off", ()), ("on", TASKS)):
         trainer = prepare(nano_config(demo, tmp_path / name, "data.flip=true", *sets), World(), False)
-        batches.append(next(iter(trainer.get_train_dataloader()))[0])
+        batches.append(first_batch(trainer))
     off, on = batches
     assert torch.equal(off["patch_images"], on["patch_images"])
     assert on["task"].bincount().tolist() == [12, 6, 6, 6]
@@ -66,4 +75,4 @@ def test_step_2_asks_nothing(demo, tmp_path):
         demo, tmp_path / "step2", *TASKS, "train.objective=scst", f"model.checkpoint={checkpoint}",
         "model.vocabulary=null", "model.config={}", "scst.max_len_b=3",
     )  # fmt: skip
-    assert prepare(config, World(), False).preprocessor.tasks is None
+    assert prepare(config, World(), False).loop.items.preprocessor.tasks is None

@@ -10,47 +10,59 @@ from modelscope.trainers.builder import TRAINERS
 from modelscope.trainers.trainer import EpochBasedTrainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tasks import training
+from tasks.captioning import build
+from tasks.captioning import task as captioning
+from tasks.captioning.trainer import StylishOFATrainer
+from tasks.training import prepare, run_training
 from tests.trainers.nano import (
     DIVISIBLE,
-    STYLES,
     UPDATES,
     assert_close,
     assert_equal,
+    first_batch,
     history,
     nano_config,
     saved_weights,
     train,
 )
-from trainers import build, stylish_trainer
-from trainers.build import prepare, run_training
 from trainers.distributed import World
-from trainers.stylish_trainer import StylishOFATrainer
 
 THREE = "train.max_steps=3"
 
 
 def step(trainer: Any, batch: Any) -> dict[str, torch.Tensor]:
     """The gradients of one micro-batch, without the update that would clear them."""
-    trainer.register_optimizers_hook()
-    trainer.training_module.train()
-    trainer.training_module(batch, 0).loss_sum.backward()
+    trainer.loop.module.train()
+    trainer.loop.module(batch, 0).loss_sum.backward()
     return {name: p.grad for name, p in trainer.model.named_parameters() if p.grad is not None}
 
 
 # --- the loss --------------------------------------------------------------------------------------------------------
 
 
-def test_the_loss_falls_and_is_the_same_as_ever(demo, tmp_path):
+# An update proportional to its gradient: plain Adam turns the rounding noise of gradients that are zero into full
+# steps, and five updates later the losses of two processors differ in the third digit.
+PROPORTIONAL = ["train.adam_eps=1", "train.warmup_proportion=0"]
+RECORDED = {
+    # Batch statistics of six tiny images amplify rounding, too: with a tower that learns, three updates are repeatable.
+    "frozen tower": (
+        ["train.max_steps=5", "train.lr=3", "train.freeze_resnet=true"],
+        [6.28815, 5.46308, 4.64854, 4.42463, 4.22034],
+    ),
+    "whole model": (["train.max_steps=3", "train.lr=1"], [6.35137, 6.03383, 5.71734]),
+}
+
+
+@pytest.mark.parametrize("trained", RECORDED)
+def test_the_loss_falls_and_is_the_same_as_ever(demo, tmp_path, trained):
     """Recorded losses per token of a seeded run; 5.7 is ln 300, the model knows nothing. They change only with the
-    model's start, dropout, the data or the arithmetic."""
-    config = nano_config(demo, tmp_path, "train.max_steps=5", "train.lr=2e-3", "train.warmup_proportion=0")
+    model's start, dropout, the data or the arithmetic, and are the same on every processor (seen: AVX-512, AVX2 and
+    SSE, 1e-4 apart at most)."""
+    sets, recorded = RECORDED[trained]
+    config = nano_config(demo, tmp_path, *PROPORTIONAL, *sets)
     train(config)
-    losses = [loss for _, loss in history(config)]
-    assert losses == pytest.approx(GOLDEN, abs=1e-3)
-    assert losses[-1] < losses[0] - 0.1
-
-
-GOLDEN = [6.35137, 6.05768, 5.88582, 5.67102, 5.69241]
+    assert [loss for _, loss in history(config)] == pytest.approx(recorded, abs=5e-4)
 
 
 def test_accumulated_micro_batches_equal_one_batch(demo, tmp_path):
@@ -137,7 +149,7 @@ def test_gradient_checkpointing_gives_the_same_gradients(demo, tmp_path):
     for number, setting in enumerate(("false", "true")):
         sets = (f"train.gradient_checkpointing={setting}", "train.dropout=0.3", "train.drop_path=0.3")
         trainer = prepare(nano_config(demo, tmp_path / str(number), *sets), World(), False)
-        batch = batch or next(iter(trainer.get_train_dataloader()))[0]
+        batch = batch or first_batch(trainer)
         assert trainer.model.encoder.gradient_checkpointing is (setting == "true")
         torch.manual_seed(5)
         gradients.append(step(trainer, batch))
@@ -153,7 +165,7 @@ def scored(demo, monkeypatch):
 
     def make(work_dir, scores, *sets):
         remaining = iter(scores)
-        monkeypatch.setattr(stylish_trainer, "evaluate_captions", lambda *_, **__: {"CIDEr": next(remaining)})
+        monkeypatch.setattr(captioning, "evaluate_captions", lambda *_, **__: {"CIDEr": next(remaining)})
         return nano_config(demo, work_dir, f"data.val={demo}/nano_val.json", *sets)
 
     return make
@@ -211,9 +223,8 @@ def test_validation_scores_captions_of_every_request(demo, tmp_path):
     sets = (THREE, "train.checkpoint_every=1", "train.dropout=0.3")
     config = nano_config(demo, tmp_path / "a", *sets, f"data.val={demo}/nano_val.json")
     trainer = train(config)
-    assert len(trainer.requests) == 2 * len(STYLES)
     assert len(history(config, "val/CIDEr")) == len(history(config, "val/BLEU-4")) == 3
-    assert trainer.best_score == max(score for _, score in history(config, "val/CIDEr"))
+    assert trainer.loop.state.best_score == max(score for _, score in history(config, "val/CIDEr"))
     without = nano_config(demo, tmp_path / "b", *sets)
     train(without)
     assert history(without) == history(config)  # validation draws no random number and leaves no mode behind
@@ -221,7 +232,7 @@ def test_validation_scores_captions_of_every_request(demo, tmp_path):
 
 
 def test_no_space_left_keeps_the_old_checkpoint(demo, tmp_path, monkeypatch):
-    real = stylish_trainer.write_model
+    real = build.write_model
     calls: list[Path] = []
 
     def full_the_second_time(folder: Path, *args: Any, **kwargs: Any) -> None:
@@ -230,7 +241,7 @@ def test_no_space_left_keeps_the_old_checkpoint(demo, tmp_path, monkeypatch):
         if len(calls) == 2:
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(stylish_trainer, "write_model", full_the_second_time)
+    monkeypatch.setattr(build, "write_model", full_the_second_time)
     config = nano_config(demo, tmp_path, "train.checkpoint_every=1")
     with pytest.raises(OSError, match="No space left on device"):
         run_training(config, resume=False)
@@ -243,13 +254,13 @@ def test_no_space_left_keeps_the_old_checkpoint(demo, tmp_path, monkeypatch):
 
 def test_the_trainer_is_built_by_modelscope(demo, tmp_path, monkeypatch):
     asked = []
-    real = build.build_trainer
+    real = training.build_trainer
 
     def spy(name: str, arguments: dict[str, Any]) -> Any:
         asked.append(name)
         return real(name, arguments)
 
-    monkeypatch.setattr(build, "build_trainer", spy)
+    monkeypatch.setattr(training, "build_trainer", spy)
     trainer = prepare(nano_config(demo, tmp_path), World(), False)
     assert asked == ["ofa-stylish-captioning"]
     assert type(trainer) is StylishOFATrainer is TRAINERS.get("ofa-stylish-captioning")
@@ -269,7 +280,7 @@ def test_tensorboard_tells_what_the_history_tells(demo, tmp_path, capsys):
 
 
 def test_all_ranks_shuffle_alike_and_drop_out_differently(demo, tmp_path, monkeypatch):
-    monkeypatch.setattr("trainers.ofa_trainer.DistributedDataParallel", lambda module, **_: module)
+    monkeypatch.setattr("trainers.loop.DistributedDataParallel", lambda module, **_: module)
     monkeypatch.setattr(World, "broadcast", lambda self, value: value)
     monkeypatch.setattr(World, "barrier", lambda self: None)
     monkeypatch.setattr(World, "is_main", True)  # there is nobody to ask
@@ -278,7 +289,7 @@ def test_all_ranks_shuffle_alike_and_drop_out_differently(demo, tmp_path, monkey
     for rank in range(2):
         trainer = prepare(config, World(rank, 2), False)
         masks.append(torch.rand(50))
-        items = trainer.train_dataset
+        items = trainer.loop.items
         orders.append([items[i]["requests"][0]["image_id"] for i in range(len(items))])
         pixels.append(items[3]["patch_image"])
     assert orders[0] == orders[1]

@@ -7,7 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data.features import FeatureStore, Regions, check_store, import_features, merge_stores, subset_store
+from data.features import (
+    FeatureStore,
+    Regions,
+    check_store,
+    import_features,
+    merge_stores,
+    open_stores,
+    read_ids,
+    subset_store,
+)
 from tests.data.features.made import coded, made, row, same, write_tsv
 
 
@@ -154,3 +163,41 @@ def test_the_record_is_plain_json(tmp_path: Path) -> None:
     record = json.loads((path / "store.json").read_text())
     assert record["origin"][0]["file"].endswith("first.tsv")
     assert len(record["origin"][0]["sha256"]) == 64
+
+
+def test_numbers_become_names(tmp_path: Path) -> None:
+    folder = tmp_path / "files"
+    folder.mkdir()
+    np.save(folder / "7.npy", np.ones((2, 3), np.float32))
+    import_features([folder], tmp_path / "store", naming="CLEVR_val_{number:06d}")
+    assert list(FeatureStore(tmp_path / "store")) == ["CLEVR_val_000007"]
+    np.save(folder / "x.npy", np.ones((2, 3), np.float32))
+    with pytest.raises(ValueError, match=r"x.npy: the name does not fit"):
+        import_features([folder], tmp_path / "other", naming="CLEVR_val_{number:06d}")
+
+
+def test_several_stores_read_as_one(tmp_path: Path) -> None:
+    first, second = stored(tmp_path / "first", made("a")), stored(tmp_path / "second", made("b", boxes=5))
+    joined = open_stores([first, second])
+    assert (len(joined), list(joined), joined.missing(["a", "b", "c"])) == (2, ["a", "b"], ["c"])
+    assert same(joined["b"], FeatureStore(second)["b"])
+    assert isinstance(open_stores([first]), FeatureStore)
+    with pytest.raises(KeyError, match="no features of picture 'c'"):
+        joined["c"]
+    with pytest.raises(ValueError, match="width is 5, and 4"):
+        open_stores([first, stored(tmp_path / "wide", made("c", width=5))])
+    (tmp_path / "files").mkdir()
+    np.save(tmp_path / "files/d.npy", np.ones((3, 4), np.float32))
+    import_features([tmp_path / "files"], tmp_path / "bare")
+    with pytest.raises(ValueError, match="it has not the arrays of"):
+        open_stores([first, tmp_path / "bare"])
+    with pytest.raises(ValueError, match="no feature stores"):
+        open_stores([])
+
+
+def test_ids_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "ids.txt").write_text("a\n\nb \n")
+    assert read_ids(tmp_path / "ids.txt") == ["a", "b"]
+    (tmp_path / "ids.txt").write_text("\n")
+    with pytest.raises(ValueError, match="no ids"):
+        read_ids(tmp_path / "ids.txt")

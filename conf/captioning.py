@@ -1,0 +1,257 @@
+"""Sections of stylish image captioning. Imports the standard library only."""
+# ruff: noqa: RUF009  opt() declares a dataclass field
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from conf.common import LoopConfig, ScoringConfig
+from conf.legacy import Size
+from conf.typed import opt
+
+# Those of validation: no training run waits for a JVM.
+Metric = Literal["BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr", "CIDEr-D"]
+DERIVED = {
+    "vocab_size": "model.vocabulary_size",
+    "dropout": "train.dropout",
+    "encoder_drop_path_rate": "train.drop_path",
+    "decoder_drop_path_rate": "train.drop_path",
+}
+"""OFAConfig fields that have a key of their own."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Which OFA to start from: a checkpoint, or a new model of a preset or of a shape of its own."""
+
+    preset: Size | None = opt(
+        None, "size of a new model; with a checkpoint only for a fairseq .pt file, which does not name its size"
+    )
+    checkpoint: str | None = opt(
+        None,
+        "start from these weights: a directory, a fairseq .pt file, or a ModelScope hub id such as "
+        "damo/ofa_pretrain_base_en (the one thing that may be downloaded)",
+        flag="checkpoint",
+        flat="model_name",
+    )
+    revision: str | None = opt(
+        None, "revision of a hub id, such as v1.0.2; null = the hub's default", flat="model_revision"
+    )
+    config: dict[str, Any] = opt({}, "OFAConfig fields that override the preset's or describe a model without one")
+    vocabulary: str | None = opt(
+        None,
+        'null = the checkpoint\'s; a directory with vocab.json and merges.txt; or "train" = learn byte-level '
+        "BPE from the training captions",
+    )
+    vocabulary_size: int = opt(8000, "entries of a vocabulary that is trained, its 256 bytes included", low=300)
+    resnet_weights: str | None = opt(
+        None, "torchvision-format ResNet file; its stem and first three stages start the image tower of a new model"
+    )
+
+    def check(self) -> Iterator[str]:
+        """What contradicts what, with its remedy."""
+        for name in sorted(DERIVED.keys() & self.config.keys()):
+            yield f"model.config.{name} is set by {DERIVED[name]}; set that instead"
+        if self.checkpoint is None:
+            if self.preset is None and not self.config:
+                yield "no model: set model.checkpoint (existing weights), or model.preset or model.config (a new model)"
+            if self.vocabulary is None:
+                yield 'a new model needs model.vocabulary: "train", or a directory with vocab.json and merges.txt'
+            if self.revision is not None:
+                yield "model.revision needs a hub id in model.checkpoint"
+            return
+        if self.vocabulary == "train":
+            yield (
+                'model.vocabulary = "train" contradicts model.checkpoint, whose embeddings belong to its own '
+                "vocabulary; set model.vocabulary to null"
+            )
+        if self.resnet_weights is not None:
+            yield "model.resnet_weights would overwrite the image tower of model.checkpoint; remove one of them"
+        if self.preset is not None and not self.checkpoint.endswith(".pt"):
+            yield "model.preset contradicts model.checkpoint, which has its own size; remove one of them"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StyleConfig:
+    """How the asked style reaches the model."""
+
+    prompt: str = opt(
+        " what does the image describe? write a {} reply.", "prompt with one {} for the style", flat="prompt"
+    )
+    tokenize_style: bool = opt(
+        True,
+        "true: a style is one token <code_k> of the vocabulary; false: the prompt spells its name",
+        flat="tokenize_style",
+    )
+    unknown_style: Literal["error", "token"] = opt(
+        "error", "a style outside the style map is an error, or becomes one token reserved for that"
+    )
+    style_map: str | None = opt(None, "JSON {style: token} to use; null = the checkpoint's, else made from data.styles")
+
+    def check(self) -> Iterator[str]:
+        """What contradicts what, with its remedy."""
+        if self.prompt.count("{}") != 1 or self.prompt.count("{") + self.prompt.count("}") != 2:
+            yield f"style.prompt = {json.dumps(self.prompt)} must hold {{}} once and no other brace"
+        if self.unknown_style == "token" and not self.tokenize_style:
+            yield 'style.unknown_style = "token" needs style.tokenize_style = true'
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Annotations, images, and how they are read."""
+
+    format: Literal["personality", "coco", "karpathy", "demo"] = opt(
+        "personality", "annotation format; demo = a set rendered under work_dir, needing no files"
+    )
+    image_dir: str | None = opt(None, "folder of the images", flat="img_addr")
+    train: str | None = opt(None, "annotation file to train on", flat="train_json")
+    val: str | None = opt(None, "annotation file to choose the best checkpoint by", flat="val_json")
+    test: str | None = opt(None, "annotation file for the final evaluation", flat="test_json")
+    styles: str | None = opt(None, "list of styles, one a line; null = the styles of the annotations")
+    image_suffix: str = opt(
+        ".jpg", 'appended to an image name to find its file; "" if names have their suffix', flat="file_attr"
+    )
+    default_style: str = opt("Factual", "style of the captions of formats that have none")
+    skip_bad: bool = opt(False, "leave out faulty records (missing images, ...) instead of refusing the data set")
+    patch_image_size: int = opt(224, "side of the square the model sees, in pixels", low=32, flag="patch_image_size")
+    max_image_size: int = opt(
+        256, "side to which images are resized before the crop to patch_image_size", low=32, flag="max_image_size"
+    )
+    flip: bool = opt(False, "mirror training images half of the time")
+    max_tgt_length: int = opt(30, "words of a training caption that are kept", low=1)
+    lowercase: bool = opt(False, "train on captions in lower case (scores ignore case)")
+    num_workers: int = opt(2, "processes that load images; 0 = load in the training process", low=0, flag="num_workers")
+    cache_images: bool = opt(False, "keep decoded, resized images in memory (bytes: 3 x max_image_size^2 each)")
+    demo_images: int = opt(3000, "images of the rendered set, all splits together", low=1)
+
+    def check(self) -> Iterator[str]:
+        """What contradicts what, with its remedy."""
+        if self.format == "demo":
+            for name in ("image_dir", "train", "val", "test", "styles"):
+                if getattr(self, name) is not None:
+                    yield f'data.{name} contradicts data.format = "demo", which renders its own; remove one of them'
+        else:
+            if self.image_dir is None:
+                yield f'data.format = "{self.format}" needs data.image_dir (or the flat key img_addr)'
+            if not (self.train or self.val or self.test):
+                yield f'data.format = "{self.format}" needs annotations: data.train, data.val, data.test'
+        if self.patch_image_size > self.max_image_size:
+            yield (
+                f"data.patch_image_size = {self.patch_image_size} is cut out of data.max_image_size = "
+                f"{self.max_image_size}; set data.max_image_size to {self.patch_image_size} or more"
+            )
+        if self.image_suffix and not self.image_suffix.startswith("."):
+            yield f'data.image_suffix = "{self.image_suffix}" must start with a dot: ".{self.image_suffix}"'
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig(LoopConfig):
+    """Objective and regularisation, beside what every training is told."""
+
+    objective: Literal["cross-entropy", "scst"] = opt(
+        "cross-entropy", "what is optimised: step 1, or step 2 (self-critical training, section scst)", flag="objective"
+    )
+    captions_per_image: int = opt(1, "most captions of an image that share its forward pass", low=1)
+    label_smoothing: float = opt(0.1, "probability mass spread over the vocabulary", low=0, below=1)
+    drop_worst_ratio: float = opt(0.0, "share of the tokens with the highest loss that is ignored", low=0, below=1)
+    drop_worst_after: int = opt(0, "optimizer steps before drop_worst_ratio applies", low=0)
+    rdrop_alpha: float = opt(0.0, "weight of the R-drop consistency loss (two dropout passes); 0 = off", low=0)
+    dropout: float = opt(0.1, "dropout of embeddings and sublayers", low=0, below=1)
+    drop_path: float = opt(0.1, "stochastic depth of the last layer, rising linearly from the first", low=0, below=1)
+    freeze_resnet: bool = opt(False, "do not train the image tower", flag="freeze_resnet")
+    freeze_embeddings: bool = opt(False, "do not train the token embeddings")
+    best_metric: Metric = opt("CIDEr", "validation score that names the best checkpoint")
+
+    def check(self) -> Iterator[str]:
+        yield from super().check()
+        if self.rdrop_alpha > 0 and self.dropout == 0 and self.drop_path == 0:
+            yield (
+                "train.rdrop_alpha compares two random passes, which train.dropout = 0 and train.drop_path = 0 make "
+                "equal; set train.rdrop_alpha to 0 or train.dropout above 0"
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StyleMlmConfig:
+    """Step 1's masked-style tasks, learnt beside captioning: one question each about an image and its captions.
+
+    A weight is that of a token of the answer, beside 1 for a caption's; a task of weight 0 is off.
+    """
+
+    mask_style_weight: float = opt(0.0, "weight of naming the style that is masked in a prompt with the caption", low=0)
+    mask_caption_weight: float = opt(0.0, "weight of restoring a caption with masked words, given its style", low=0)
+    mask_ratio: float = opt(0.3, "share of a caption's words that are masked", above=0, below=1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StyleMatchingConfig:
+    """Step 1's matching task: does a caption belong to an image and a style?"""
+
+    weight: float = opt(0.0, "weight of answering yes, no or personality; 0 = off", low=0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ScstConfig:
+    """Step 2: self-critical sequence training."""
+
+    candidates: Literal["multinomial", "beam"] = opt("multinomial", "how candidate captions are drawn")
+    num_candidates: int = opt(5, "candidates of each image and style", low=1)
+    temperature: float = opt(1.0, "divides the logits that multinomial candidates are drawn from", above=0)
+    top_k: int = opt(0, "draw from the k most probable tokens only; 0 = all", low=0)
+    top_p: float = opt(1.0, "draw from the smallest set of tokens with this probability; 1 = all", above=0, high=1)
+    max_len_b: int = opt(16, "most tokens of a candidate, the end token not counted", low=1)
+    baseline: Literal["greedy", "leave_one_out", "batch_mean"] = opt(
+        "leave_one_out",
+        "what a candidate's reward is compared with: the greedy caption's, the mean of the other candidates', or the "
+        "mean of the batch",
+    )
+    normalise_advantages: Literal["none", "group", "batch"] = opt(
+        "none", "divide advantages by their standard deviation over the candidates of an image, or over the batch"
+    )
+    reduction: Literal["sequence", "token"] = opt(
+        "sequence", "a candidate's loss is the sum over its tokens, or their mean; the loss is the mean over candidates"
+    )
+    cross_entropy_weight: float = opt(0.0, "weight of step 1's loss on the images' own captions", low=0)
+    kl_weight: float = opt(0.0, "weight of the divergence from the model that step 2 starts from", low=0)
+    rewards: dict[str, Any] = opt({"cider-d": 1.0}, "reward -> weight; a reward of weight 0 is only logged")
+    normalise_rewards: bool = opt(False, "bring each reward to mean 0, deviation 1 over its group before weighting")
+    soft_references: float = opt(
+        0.0, "weight of an image's captions in other styles as references, beside the asked style's", low=0, high=1
+    )
+    document_frequency: str | None = opt(None, "CIDEr-D's table from a file; null = counted in the training captions")
+    workers: int = opt(2, "threads that compute rewards", low=1)
+
+    def check(self) -> Iterator[str]:
+        """What contradicts what, with its remedy."""
+        for name, weight in self.rewards.items():
+            if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
+                yield f"scst.rewards: the weight of {name} is {json.dumps(weight)}; it must be a number"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvalConfig(ScoringConfig):
+    """Decoding and scores of captions."""
+
+    beam_size: int = opt(5, "beams; 1 = greedy", low=1, flag="beam_size")
+    max_len_b: int = opt(16, "most tokens of a caption, the end token not counted", low=1, flag="max_len")
+    min_len: int = opt(1, "fewest tokens of a caption", low=0)
+    no_repeat_ngram_size: int = opt(3, "no n-gram of this length appears twice in a caption; 0 = allowed", low=0)
+    length_penalty: float = opt(1.0, "scores are divided by length to this power; above 1 favours long captions")
+    scorer: Literal["stylecap", "pycocoevalcap"] = opt(
+        "stylecap", "this project's scorers (no Java for BLEU, ROUGE, CIDEr), or the original tool chain"
+    )
+    meteor: bool = opt(True, "score METEOR where Java is installed")
+    spice: bool = opt(True, "score SPICE where Java and the CoreNLP jars are installed")
+    java_timeout_s: int = opt(600, "seconds before a Java scorer is given up", low=1)
+    java_memory_gb: int = opt(8, "most memory of a Java scorer, in GB", low=1)
+    sensitivity_images: int = opt(
+        50, "images captioned in several styles to see what the style changes, where the split has none such", low=0
+    )
+    sensitivity_styles: int = opt(10, "styles in which each of them is captioned", low=2)
+
+    def check(self) -> Iterator[str]:
+        yield from super().check()
+        if self.min_len > self.max_len_b:
+            yield f"eval.min_len = {self.min_len} is above eval.max_len_b = {self.max_len_b}; lower it"

@@ -1,0 +1,1 @@
+"""A run's predictions: judged, compared, queried, and scored whatever system wrote them."""

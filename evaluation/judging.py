@@ -1,0 +1,132 @@
+"""Everything that is said of a list of captions: content, style, fluency, diversity, and how sure all of it is."""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from data.files import write_text
+from data.run_folder import RunFolder
+from data.samples import Sample, Split
+from evaluation.bootstrap import Contributions, flatten, intervals
+from evaluation.caption_scores import METRICS, StyledScores, score_samples
+from evaluation.judgement import Judgement
+from evaluation.style_report import style_report, summary
+from evaluation.table import render_table
+from metrics.cider import DocumentFrequency
+
+LOGGER = logging.getLogger("stylecap")
+
+
+def judge(
+    samples: Sequence[Sample],
+    captions: Sequence[str],
+    *,
+    ended: Sequence[bool] | None,
+    train: Split | None,
+    frequency: DocumentFrequency | None,
+    folder: RunFolder,
+    title: str,
+    bootstrap: int,
+    in_many_styles: Sequence[tuple[str, str]] = (),
+    scorer: str,
+    meteor: bool,
+    spice: bool,
+    java_timeout_s: float,
+    java_memory_gb: int,
+) -> Judgement:
+    """Judge one caption for each of `samples`, and log a table headed `title`.
+
+    Args:
+        ended: whether the model ended each caption itself; None where nobody knows.
+        train: the training captions, for what depends on them; None leaves that out.
+        frequency: document frequencies for CIDEr-D; without it, those of the references.
+        folder: keeps the style evaluator and Java's scores.
+        bootstrap: draws behind the intervals; 0 leaves them out.
+        in_many_styles: as for `evaluation.style_report`.
+        others: as for `evaluation.caption_scores.score_styles`.
+
+    Returns:
+        `metrics`: metric -> score (None: not to be had, and a line of the log says why), `n_images`, `n_captions`,
+        `per_style`: style -> metric -> score, that of `evaluation.style_report`, and `intervals`: metric ->
+        [low, high]. `predictions`: COCO's results form, with the image's file, style, references, the caption's own
+        `scores`, and `bleu`, what it contributes to BLEU.
+    """
+    cache = _read_cache(folder.java_scores) if meteor or spice else {}
+    known = len(cache)
+    found = score_samples(
+        samples,
+        captions,
+        scorer=scorer,
+        meteor=meteor,
+        spice=spice,
+        java_timeout_s=java_timeout_s,
+        java_memory_gb=java_memory_gb,
+        java_cache=cache,
+        frequency=frequency,
+    )
+    if len(cache) > known:
+        _write_cache(folder.java_scores, cache)
+    style, named = style_report(samples, captions, ended, train, folder, in_many_styles)
+    predictions = _predictions(samples, captions, found, named, ended)
+    metrics = found.to_dict(len({sample.image_id for sample in samples})) | style
+    metrics["intervals"] = intervals(Contributions.of(predictions, metrics), bootstrap) if bootstrap else {}
+    LOGGER.info("%s; scores x 100\n%s", title, render_table(_rows(metrics)))
+    LOGGER.info("%s", summary(metrics))
+    return Judgement(metrics, predictions)
+
+
+def _rows(metrics: Mapping[str, Any]) -> dict[str, dict[str, float | None]]:
+    """The rows of the table: all captions, the ends of their intervals, and each style."""
+    rows = {"all": {name: metrics[name] for name in METRICS if name in metrics}}
+    for row, end in (("  95% from", 0), ("  95% to", 1)):
+        if metrics["intervals"]:
+            rows[row] = {name: ends[end] for name, ends in metrics["intervals"].items()}
+    return rows | metrics["per_style"]
+
+
+def _predictions(
+    samples: Sequence[Sample],
+    captions: Sequence[str],
+    found: StyledScores,
+    named: Sequence[str | None],
+    ended: Sequence[bool] | None,
+) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for row, (sample, caption) in enumerate(zip(samples, captions, strict=True)):
+        scores: dict[str, float | None] = {name: values[row] for name, values in found.overall.each.items()}
+        style = named[row]
+        scores["style accuracy"] = float(style == sample.style) if style is not None else None
+        scores["ended"] = float(ended[row]) if ended is not None else None
+        rows.append(
+            {
+                "image_id": sample.image_id,
+                "caption": caption,
+                "style": sample.style,
+                "references": list(sample.references),
+                "image": sample.image,
+                "named_style": style,
+                "scores": {name: _rounded(value) for name, value in scores.items()},
+                "bleu": flatten(found.overall.bleu_statistics[row]),
+            }
+        )
+    return rows
+
+
+def _rounded(value: float | None) -> float | None:
+    """Nine digits: what more there is says nothing, and is most of the file."""
+    return None if value is None else float(f"{value:.9g}")
+
+
+def _read_cache(path: Path) -> dict[str, Any]:
+    """What the file holds; nothing where it is missing or broken, for it only saves time."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _write_cache(path: Path, cache: Mapping[str, Any]) -> None:
+    write_text(path, json.dumps(cache))

@@ -1,0 +1,130 @@
+"""The page: one HTML file that needs no network, readable on a phone, in light and in dark."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from data.files import write_text
+from data.run_folder import RunFolder
+from evaluation.bootstrap import LEVEL
+from report import plots, tables
+from report.cards import Describe, cards
+from report.runs import EvaluatedRun, read_runs
+
+_TEMPLATE = "template.html.j2"
+_CURVES = {
+    "loss": "Loss",
+    "nll": "Negative log-likelihood of a token",
+    "reward": "Reward",
+    "style_accuracy": "Share of candidates in the asked style",
+    "entropy": "Entropy of a token, nats",
+    "length": "Length of candidates, tokens",
+    "ended": "Share of candidates that end",
+    "lr": "Learning rate",
+    "grad_norm": "Gradient norm",
+    "seconds_per_step": "Seconds a step",
+}
+"""Columns of the history that are shown, besides those that begin with one of the following."""
+_PREFIXES = {"loss/": "Loss: {}", "reward/": "Reward: {}", "val/": "Validation: {}"}
+_FEWEST = 3  # runs from which on scores are plotted over the parameters that differ
+
+
+def write_report(
+    folders: Sequence[str],
+    output: str | None = None,
+    *,
+    describe: Describe,
+    captions: int = 6,
+    replicates: int = 1000,
+) -> Path:
+    """Write the page about these runs, and return its path.
+
+    Args:
+        folders: of evaluated runs; differences are from the first.
+        output: the file; None is `report.html` in the first folder.
+        describe: a row of predictions.json -> what the page shows of it.
+        captions: images shown of the best, the worst and the random captions.
+        replicates: draws behind the intervals.
+
+    Raises:
+        ValueError: a folder that has not been evaluated, or a broken file in it.
+    """
+    runs = read_runs(folders)
+    path = Path(output) if output else RunFolder(runs[0].folder).report
+    page = _environment().get_template(_TEMPLATE).render(context(runs, captions, replicates, describe))
+    write_text(path, page)
+    return path
+
+
+def context(runs: Sequence[EvaluatedRun], captions: int, replicates: int, describe: Describe) -> dict[str, Any]:
+    """What the template shows."""
+    colours = {run.name: plots.COLOURS[row % len(plots.COLOURS)] for row, run in enumerate(runs)}
+    return {
+        "title": runs[0].name if len(runs) == 1 else f"{runs[0].name} and {len(runs) - 1} more",
+        "runs": runs,
+        "colours": colours,
+        "level": f"{100 * LEVEL:.0f}",
+        "overall": tables.overall(runs, replicates),
+        "per_style": tables.per_style(runs),
+        "controls": tables.controls(runs),
+        "confusions": [(run.name, _confusion(run)) for run in runs if run.metric("style.confusion")],
+        "curves": _curves(runs, colours),
+        "parameters": _parameters(runs, colours),
+        "settings": tables.settings(runs),
+        "configurations": [(run.name, json.dumps(run.conf, indent=1)) for run in runs if run.conf],
+        "cards": cards(runs, captions, describe),
+        "headline": [measure.title for measure in tables.headline(runs)],
+    }
+
+
+def _environment() -> jinja2.Environment:
+    # Captions and names are anybody's text: escaped, all of it.
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.undefined = jinja2.StrictUndefined
+    return environment
+
+
+def _curves(runs: Sequence[EvaluatedRun], colours: dict[str, str]) -> list[tuple[str, str]]:
+    """(title, SVG) of each column that a run's history has."""
+    there = dict.fromkeys(key for run in runs for row in run.history for key in row)
+    titles = {key: title for key, title in _CURVES.items() if key in there}
+    for prefix, title in _PREFIXES.items():
+        titles |= {key: title.format(key.removeprefix(prefix)) for key in there if key.startswith(prefix)}
+    drawn = []
+    for key, title in titles.items():
+        series = {run.name: run.curve(key) for run in runs}
+        series = {name: curve for name, curve in series.items() if curve[0]}
+        if series:
+            drawn.append((title, plots.curves(series, colours)))
+    return drawn
+
+
+def _parameters(runs: Sequence[EvaluatedRun], colours: dict[str, str]) -> list[tuple[str, str]]:
+    """(parameter, SVG of the headline score over it) of each number that differs between several runs."""
+    score = next((measure.path for measure in tables.headline(runs)), "")
+    scored = [run for run in runs if run.conf and run.metric(score) is not None]
+    if len(scored) < _FEWEST:
+        return []
+    keys = [key for key, _ in tables.settings(scored)]
+    drawn = []
+    for key in keys:
+        known = [run for run in scored if _is_number(run.conf.get(key))]
+        if len({run.conf[key] for run in known}) > 1:
+            values = [(float(run.conf[key]), 100 * run.metric(score)) for run in known]
+            drawn.append((key, plots.points(values, [colours[run.name] for run in known])))
+    return drawn
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _confusion(run: EvaluatedRun) -> dict[str, Any]:
+    found = tables.confusion(run)
+    assert found is not None
+    many = len(found.styles) > tables.MANY_STYLES
+    return {"table": found, "picture": plots.heat_map(found.shares) if many else None}

@@ -1,0 +1,1 @@
+"""A model leaves its run: exported, imported, sent to a hub."""

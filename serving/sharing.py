@@ -1,0 +1,173 @@
+"""A run's model as a folder or an archive of its own, and back. Nothing is overwritten or left half done."""
+
+import hashlib
+import json
+import os
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import prod
+from pathlib import Path, PurePosixPath
+
+from data.files import read_object
+from data.run_folder import RunFolder
+from models.ofa.styles import STYLE_MAP_FILE, StyleMap
+from serving.model_card import model_card
+from tasks.evaluating import find_checkpoint
+from trainers.checkpointing import STATE_FILE
+
+CHECKSUMS = "checksums.json"
+CARD = "README.md"
+ARCHIVES = (".tar.gz", ".tgz")
+_CHUNK = 2**20
+
+
+def export_run(run: str, out: str, *, checkpoint: str | None = None, data_license: str | None = None) -> Path:
+    """Copy what inference needs of a run's best checkpoint, with a model card and what is known of the run.
+
+    Args:
+        run: the run's folder.
+        out: a folder or an archive (.tar.gz) that does not exist yet.
+        checkpoint: another one than the run's best.
+        data_license: of the training data, for the card.
+
+    Returns:
+        `out`. It is there only when every file in it has been read back and has its checksum.
+
+    Raises:
+        ValueError: no checkpoint, one that is not this project's, or something at `out` already.
+        OSError: it could not be written; nothing is left of it.
+    """
+    target = Path(out)
+    if target.exists():
+        raise ValueError(f"{target} exists already: name another place, or remove it yourself")
+    source = find_checkpoint(run, checkpoint)
+    if not (source / STYLE_MAP_FILE).exists():
+        raise ValueError(f"{source} has no {STYLE_MAP_FILE}: only checkpoints of this project's runs can be exported")
+    with _unfinished(target) as folder:
+        for file in sorted(source.iterdir()):
+            if file.is_file() and file.name != STATE_FILE:
+                shutil.copyfile(file, folder / file.name)
+        files = RunFolder(run)
+        for file in (files.conf, files.metrics, files.document_frequency):
+            if file.exists():
+                shutil.copyfile(file, folder / file.name)
+        name = Path(run).resolve().name
+        (folder / CARD).write_text(_card(name, Path(run), folder, data_license), encoding="utf-8")
+        _write_checksums(folder)
+        verify(folder)
+        if target.name.endswith(ARCHIVES):
+            archive = folder.parent / target.name
+            _pack(folder, archive, target.name.removesuffix(".tgz").removesuffix(".tar.gz"))
+            with tempfile.TemporaryDirectory(dir=folder.parent) as again:
+                verify(_unpack(archive, Path(again)))
+            os.replace(archive, target)
+        else:
+            os.replace(folder, target)
+    return target
+
+
+def import_archive(archive: str, out: str) -> Path:
+    """Unpack an exported archive into the folder `out`, which must not exist yet.
+
+    Nothing in it is trusted: members that are links, devices, absolute or lead out of the folder are refused, and every
+    file must have the checksum that the archive gives. Raises ValueError for an archive that is any of that or damaged.
+    """
+    target = Path(out)
+    if target.exists():
+        raise ValueError(f"{target} exists already: name another place, or remove it yourself")
+    with _unfinished(target) as folder:
+        try:
+            found = _unpack(Path(archive), folder)
+        except (tarfile.TarError, EOFError, OSError) as error:
+            raise ValueError(f"{archive} cannot be unpacked ({error}): get it again") from error
+        verify(found)
+        os.replace(found, target)
+    return target
+
+
+def verify(folder: Path) -> None:
+    """Compare every file with the folder's checksums. ValueError, naming the file, for one that differs or lacks."""
+    if not (folder / CHECKSUMS).is_file():
+        raise ValueError(f"{folder} has no {CHECKSUMS}: it was not exported by this project")
+    sums = read_object(folder / CHECKSUMS)
+    files = {path.name for path in folder.iterdir()} - {CHECKSUMS}
+    for name in sorted(files ^ sums.keys()):
+        raise ValueError(f"{name} is {'not listed in' if name in files else 'missing, but listed in'} {CHECKSUMS}")
+    for name, expected in sums.items():
+        if _checksum(folder / name) != expected:
+            raise ValueError(f"{name} is not what it was when it was exported: its checksum differs; get it again")
+
+
+@contextmanager
+def _unfinished(target: Path) -> Iterator[Path]:
+    """A folder beside `target` to work in; what is left of it at the end is removed."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as scratch:
+        folder = Path(scratch) / "model"
+        folder.mkdir()
+        yield folder
+
+
+def _card(name: str, run: Path, folder: Path, data_license: str | None) -> str:
+    from safetensors import safe_open
+
+    files = RunFolder(run)
+    conf = read_object(files.conf) if files.conf.exists() else None
+    metrics = read_object(files.metrics) if files.metrics.exists() else None
+    with safe_open(folder / "model.safetensors", framework="np") as file:
+        parameters = sum(prod(file.get_slice(key).get_shape()) for key in file.keys())  # noqa: SIM118  not a dict
+    return model_card(
+        name,
+        command=f"python finetune.py --conf {files.conf.name} train",
+        conf=conf,
+        metrics=metrics,
+        styles=StyleMap.from_json(folder / STYLE_MAP_FILE).tokens,
+        parameters=parameters,
+        data_license=data_license,
+    )
+
+
+def _checksum(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _write_checksums(folder: Path) -> None:
+    sums = {path.name: _checksum(path) for path in sorted(folder.iterdir())}
+    (folder / CHECKSUMS).write_text(json.dumps(sums, indent=1) + "\n", encoding="utf-8")
+
+
+def _pack(folder: Path, archive: Path, name: str) -> None:
+    with tarfile.open(archive, "w:gz", compresslevel=6) as tar:
+        for path in sorted(folder.iterdir()):
+            tar.add(path, arcname=f"{name}/{path.name}", filter=_anonymous)
+
+
+def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    member.uid = member.gid = 0
+    member.uname = member.gname = ""
+    member.mode = 0o644
+    return member
+
+
+def _unpack(archive: Path, folder: Path) -> Path:
+    """Unpack into `folder`; the one folder in the archive. ValueError for a member that has no business there."""
+    with tarfile.open(archive, "r:gz") as tar:
+        roots = set()
+        for member in tar:
+            parts = PurePosixPath(member.name).parts
+            if not member.isfile() or len(parts) != 2 or ".." in parts or member.name.startswith("/"):
+                raise ValueError(f"{archive}: refused: {member.name!r} is not a plain file in the archive's one folder")
+            roots.add(parts[0])
+            if len(roots) > 1:
+                raise ValueError(f"{archive}: refused: it has more than one folder ({', '.join(sorted(roots))})")
+            tar.extract(member, folder, filter="data")
+    if not roots:
+        raise ValueError(f"{archive}: refused: it is empty")
+    return folder / roots.pop()

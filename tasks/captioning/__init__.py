@@ -1,0 +1,1 @@
+"""Stylish image captioning: an image and a personality in, that person's caption out."""

@@ -1,0 +1,178 @@
+"""Stylish image captioning as a task: what its data, network, objectives, scores and cards are."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from config import Config
+from data import Split
+from data.demo import render
+from data.doctor import Report
+from data.loading import CaptionGroupsDataset, ImageCache
+from data.run_folder import RunFolder
+from evaluation.caption_scores import evaluate_captions
+from evaluation.judgement import Judgement
+from evaluation.judging import judge
+from preprocessors.images import ImageTransform, load_image
+from report.card import Card
+from rewards.document_frequency import table_of_split
+from tasks.base import Built, DrawnSet
+from tasks.captioning import trainer as registered_trainer
+from tasks.captioning.build import build_model, built, open_model
+from tasks.captioning.captioner import Caption, Captioner, merge, shard
+from tasks.captioning.controls import CONTROLS, constant_captions, in_next_style
+from tasks.captioning.items import TrainingItems
+from tasks.captioning.objectives import build_objective, style_tasks
+from tasks.captioning.records import checked, examined, identity, read_annotations, search_settings
+from tasks.captioning.requests import check_requests, in_many_styles
+from trainers.distributed import World
+from trainers.objective import Objective
+from trainers.observer import Observer
+
+
+class Captioning:
+    """The task stylish-image-captioning; see `tasks.base.Task` for what each method is for."""
+
+    trainer = registered_trainer.NAME
+    controls: Sequence[str] = CONTROLS
+
+    def splits(self, config: Config) -> list[str]:
+        return config.splits()
+
+    def read(self, config: Config, split: str) -> Split:
+        return read_annotations(config, split)
+
+    def check(self, config: Config, records: Split, world: World) -> Split:
+        return checked(config, records, world)
+
+    def examine(self, config: Config, records: Split) -> Report:
+        return examined(config, records)
+
+    def identity(self, records: Split) -> dict[str, str]:
+        return identity(records)
+
+    def drawn_set(self, config: Config) -> DrawnSet | None:
+        if config.data.format != "demo":
+            return None
+        images, seed = config.data.demo_images, config.seed
+        return DrawnSet(
+            lambda folder: render(folder, images=images, seed=seed), frozenset(("seed", "data.demo_images"))
+        )
+
+    # --- training ----------------------------------------------------------------------------------------------------
+
+    def build(self, config: Config, records: Mapping[str, Split], last: Path | None) -> Built:
+        model, preprocessor = build_model(config, records["train"], last)
+        preprocessor.tasks = style_tasks(config)
+        check_requests(config, model, preprocessor, records)
+        return built(config, model, preprocessor)
+
+    def items(self, config: Config, built: Built, records: Split, world: World) -> TrainingItems:
+        cache = world.in_turn(lambda: _image_cache(config, records)) if config.data.cache_images else None
+        one_a_request = config.train.objective == "scst"
+        groups = CaptionGroupsDataset(
+            records, config.train.captions_per_image, config.seed, cache, one_a_request=one_a_request
+        )
+        return TrainingItems(groups, built.preprocessor, config.seed)
+
+    def objective(
+        self, config: Config, built: Built, records: Split, world: World
+    ) -> tuple[Objective, Sequence[Observer]]:
+        return build_objective(config, built.model, built.preprocessor, records, world)
+
+    def validate(
+        self, config: Config, built: Built, records: Mapping[str, Split], world: World
+    ) -> Callable[[], dict[str, Any]]:
+        requests, settings = records["val"].requests(), search_settings(config)
+        captioner = Captioner(built.model, built.preprocessor, dtype=config.train.dtype)
+        frequency = table_of_split(RunFolder(config.work_dir), records["train"]) if world.is_main else None
+
+        def score() -> dict[str, Any]:
+            mine = shard(requests, world.rank, world.size)
+            captions = merge(world.gather(captioner.caption(mine, progress=world.is_main, **settings)))
+            if not world.is_main:
+                return {}
+            return evaluate_captions(
+                requests,
+                captions,
+                scorer="stylecap",
+                meteor=False,
+                spice=False,
+                java_timeout_s=0,
+                document_frequency=frequency,
+            )
+
+        return score
+
+    # --- evaluation --------------------------------------------------------------------------------------------------
+
+    def open(self, config: Config, checkpoint: Path, records: Split | None) -> Built:
+        model, preprocessor = open_model(config, checkpoint, records)
+        return built(config, model, preprocessor)
+
+    def needs_model(self, control: str | None) -> bool:
+        return control != "constant"
+
+    def predict(
+        self, config: Config, built: Built | None, records: Split, control: str | None
+    ) -> tuple[list[Caption], list[tuple[str, str]]]:
+        """A caption for each request; and where no image is asked for in two styles, (image, caption) of some that
+        are."""
+        samples = records.requests()
+        if built is None:
+            constant = constant_captions(read_annotations(config, "train"), samples, seed=config.seed)
+            return [Caption(constant[sample.style], ended=True) for sample in samples], []
+        captioner = Captioner(built.model, built.preprocessor, dtype=captioner_dtype(config))
+        asked = in_next_style(samples, records.styles) if control == "wrong-style" else samples
+        settings: dict[str, Any] = {"blank_images": control == "blank-image", **search_settings(config)}
+        images, styles_each = config.eval.sensitivity_images, config.eval.sensitivity_styles
+        more = in_many_styles(samples, captioner.styles, images=images, styles_each=styles_each, seed=config.seed)
+        texts = captioner.caption(more, **settings) if more else []
+        return captioner.write(asked, **settings), [
+            (sample.image_id, text) for sample, text in zip(more, texts, strict=True)
+        ]
+
+    def judge(self, config: Config, records: Split, predictions: Any, title: str) -> Judgement:
+        written, in_styles = predictions
+        train = read_annotations(config, "train") if "train" in config.splits() else None
+        keys = ("scorer", "meteor", "spice", "java_timeout_s", "java_memory_gb", "bootstrap")
+        return judge(
+            records.requests(),
+            [caption.text for caption in written],
+            ended=[caption.ended for caption in written],
+            train=train,
+            frequency=table_of_split(RunFolder(config.work_dir), train) if train is not None else None,
+            folder=RunFolder(config.work_dir),
+            title=title,
+            in_many_styles=in_styles,
+            **{key: getattr(config.eval, key) for key in keys},
+        )
+
+    def card(self, row: Mapping[str, Any]) -> Card:
+        named, score = row.get("named_style"), row.get("scores", {}).get("CIDEr-D")
+        return Card(
+            image=row.get("image"),
+            heading=row["style"],
+            text=row["caption"],
+            references=row.get("references", ()),
+            note=f"read as {named}" if named is not None and named != row["style"] else "",
+            score=None if score is None else 100 * score,
+        )
+
+
+def captioner_dtype(config: Config) -> Literal["float32", "bfloat16", "float16"]:
+    """That of training, so that scores are those of its validation; no CPU computes in float16."""
+    dtype = config.train.dtype
+    return "float32" if dtype == "float16" and not torch.cuda.is_available() else dtype
+
+
+def _image_cache(config: Config, split: Split) -> ImageCache:
+    side = config.data.max_image_size
+    resize = ImageTransform(config.data.patch_image_size, side, train=False).resize
+    file = RunFolder(config.work_dir).cache / f"train-{side}.bin"
+    return ImageCache(file, split.image_paths, side, lambda path: resize(load_image(path, draft_size=side)))
+
+
+TASK = Captioning()

@@ -1,0 +1,59 @@
+"""Learning-rate schedules by name, at points worked out by hand."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainers.schedules import SCHEDULES, make_schedule
+
+
+def at(name: str, *points: float, **options: float) -> list[float]:
+    return [make_schedule(name, **options)(point) for point in points]
+
+
+def test_a_line_from_the_end_of_the_warm_up_to_the_floor() -> None:
+    assert at("warmup_linear", 0, 0.1, 0.2, 0.6, 1, 1.5, warmup=0.2) == pytest.approx([0, 0.5, 1, 0.5, 0, 0])
+    assert at("warmup_linear", 0.2, 0.6, 1, 1.5, warmup=0.2, floor=0.1) == pytest.approx([1, 0.55, 0.1, 0.1])
+    assert at("warmup_linear_yx", 0.6, 1, 1.4, warmup=0.2, floor=0.1) == pytest.approx([0.55, 0.1, -0.35])
+
+
+def test_half_a_cosine_after_the_warm_up() -> None:
+    expected = [0.5, 1, 0.5 * (1 + math.cos(math.pi / 4)), 0.5, 0, 0]
+    assert at("warmup_cosine", 0.1, 0.2, 0.4, 0.6, 1, 2, warmup=0.2) == pytest.approx(expected)
+    assert at("warmup_cosine", 0.6, 1, warmup=0.2, floor=0.2) == pytest.approx([0.6, 0.2])
+
+
+def test_a_stair_falls_every_few_epochs() -> None:
+    stair = make_schedule("warmup_stair", warmup=0.1, epochs=9, every=3, factor=0.5)
+    updates = [epoch / 9 for epoch in range(9)]
+    assert [stair(update) for update in updates[1:]] == [1, 1, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25]
+    assert stair(0.05) == 0.5
+
+
+def test_vqa_constant_falls_at_the_fifth_and_seventh_epoch() -> None:
+    epochs = [make_schedule("vqa_constant", epochs=8)((epoch + 0.5) / 8) for epoch in range(8)]
+    assert epochs == pytest.approx([1, 1, 1, 1, 0.1, 0.1, 0.01, 0.01])
+    earlier = make_schedule("vqa_constant", epochs=4, drops=(1,), factor=0.5)
+    assert [earlier(update / 4) for update in range(4)] == [1, 0.5, 0.5, 0.5]
+
+
+@given(st.sampled_from(sorted(SCHEDULES.keys() - {"warmup_linear_yx"})), st.floats(0, 2), st.floats(0, 0.9))
+def test_a_factor_is_between_0_and_1(name: str, progress: float, warmup: float) -> None:
+    assert 0 <= make_schedule(name, warmup=warmup, epochs=10)(progress) <= 1
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("warmup_exp", {}, "unknown schedule 'warmup_exp': choose one of constant, warmup_constant"),
+        ("warmup_linear", {"warmup": 1.0}, "warmup is 1.0; it is a share"),
+        ("warmup_stair", {}, "counts epochs: say how many"),
+        ("warmup_stair", {"epochs": 3, "every": 0}, "every is 0 epochs"),
+        ("warmup_linear", {"flor": 0.1}, "no option flor: they are floor"),
+    ],
+)
+def test_settings_that_cannot_be(name: str, options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_schedule(name, **options)
