@@ -9,6 +9,7 @@ samples every 50 steps, what guessing the most frequent colour gives, and the se
 import argparse
 import json
 import time
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,7 +35,14 @@ def parse() -> argparse.Namespace:
 
 
 def network(args: argparse.Namespace) -> TrarModel:
-    sizes = {"hidden": 64, "layers": 2, "heads": 2, "feed_forward": 128, "word_width": 32, "pool_width": 64}
+    sizes: dict[str, Any] = {
+        "hidden": 64,
+        "layers": 2,
+        "heads": 2,
+        "feed_forward": 128,
+        "word_width": 32,
+        "pool_width": 64,
+    }
     return TrarModel(
         TrarConfig(
             words=WORDS,

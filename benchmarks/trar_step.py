@@ -41,9 +41,8 @@ def parse() -> argparse.Namespace:
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Median seconds of a step, the parts of the last one, and the peak of memory in MB."""
     if args.way != "plain":
-        from trainers.memory import keep_freed_memory, use_huge_pages
+        from trainers.memory import keep_freed_memory
 
-        use_huge_pages()
         keep_freed_memory()
     import torch
     from torch.nn.functional import binary_cross_entropy_with_logits
@@ -115,7 +114,9 @@ def in_process(way: str, args: argparse.Namespace, **changes: Any) -> dict[str, 
     orders = settings.pop("orders", args.orders)
     command = [sys.executable, "-m", "benchmarks.trar_step", "--way", way, "--orders", *map(str, orders)]
     command += [f"--{name}={value}" for name, value in settings.items()]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=dict(os.environ))
+    huge_pages = {} if way == "plain" else {"THP_MEM_ALLOC_ENABLE": "1"}
+    environment = os.environ | huge_pages
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])

@@ -1,8 +1,8 @@
 """A drawn task for local attention: the colour of the object next to X, on a grid of 8 x 8 cells without positions.
 
-Each picture is made of numbers, not of pixels: a cell has columns for the shape and the colour of what lies there. X has
-one neighbour, whose colour is the answer, and five objects lie farther away. Nothing in a cell says where it is, so a
-network that sees all cells at once cannot tell which object is the neighbour: guessing the picture's most frequent
+Each picture is made of numbers, not of pixels: a cell has columns for the shape and the colour of what lies there. X
+has one neighbour, whose colour is the answer, and five objects lie farther away. Nothing in a cell says where it is, so
+a network that sees all cells at once cannot tell which object is the neighbour: guessing the picture's most frequent
 colour is right in 38 of 100. S samples.
 """
 

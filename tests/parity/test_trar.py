@@ -13,6 +13,7 @@ from models.trar.blocks import AttentionPool, FeedForward
 from models.trar.checkpoints import load_published, read_published, write_published
 from models.trar.configuration import PUBLISHED_FORMS, published_settings
 from models.trar.elementwise import LayerNorm
+from models.trar.layers import RoutedAttention
 from models.trar.published import inferred_settings
 from models.trar.spans import outside_window, padding_of
 from tests.parity.conftest import Golden
@@ -57,7 +58,8 @@ def test_attention_maps(golden: Golden) -> None:
             continue
         layer, sample = int(match[1]), int(match[2])
         seen: list[torch.Tensor] = []
-        block = model.backbone.dec_list[layer].mhatt1
+        block = model.backbone.get_submodule(f"dec_list.{layer}.mhatt1")
+        assert isinstance(block, RoutedAttention)
         handle = block.register_forward_pre_hook(lambda _, inputs, seen=seen: seen.append(inputs[0]))
         with torch.no_grad():
             model(features, questions)

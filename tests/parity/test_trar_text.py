@@ -19,7 +19,7 @@ from tests.parity.conftest import Golden
 
 @pytest.mark.goldens("text_vqa*", system="trar", when=lambda case: "rows" in case and "targets_bce" in case["rows"][0])
 def test_questions_of_vqa(golden: Golden) -> None:
-    """Words of the test and Visual Genome questions, whose text the case does not hold, come after those of its rows."""
+    """Words of the test and Visual Genome questions, whose text is not in the case, come after those of its rows."""
     case = golden.json
     vocabulary = Vocabulary.of(row["question"] for row in case["rows"])
     expected = sorted(case["token_to_ix"], key=case["token_to_ix"].get)

@@ -19,7 +19,11 @@ def weight(name: str, shape: Sequence[int]) -> Tensor:
 
 def golden_config(config: Mapping[str, Any], keys: Mapping[str, Sequence[int]]) -> TrarConfig:
     adapter = next(name for name in keys if name.startswith("adapter.") and name.endswith(".weight"))
-    sizes = {"words": keys["embedding.weight"][0], "answers": keys["proj.bias"][0], "feature_width": keys[adapter][1]}
+    sizes: dict[str, Any] = {
+        "words": keys["embedding.weight"][0],
+        "answers": keys["proj.bias"][0],
+        "feature_width": keys[adapter][1],
+    }
     return TrarConfig(**sizes, **published_settings(config))
 
 

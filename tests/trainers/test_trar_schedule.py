@@ -1,5 +1,7 @@
 """TRAR's learning rate and temperature; the published values are in tests/parity."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -9,7 +11,13 @@ from trainers.trar_schedule import adam, learning_rate, temperature, updates_of
 
 def rates(warmup: int, epochs: int = 8, samples: int = 40, batch: int = 4) -> list[float]:
     """At the end of each epoch of ten updates; base rate 1, halved in the last two epochs."""
-    settings = {"lr": 1.0, "samples": samples, "batch_size": batch, "decay_epochs": (6, 7), "decay": 0.5}
+    settings: dict[str, Any] = {
+        "lr": 1.0,
+        "samples": samples,
+        "batch_size": batch,
+        "decay_epochs": (6, 7),
+        "decay": 0.5,
+    }
     an_epoch = updates_of(1, samples, batch)
     return [
         learning_rate(an_epoch * (epoch + 1), epoch=epoch, warmup_epochs=warmup, **settings) for epoch in range(epochs)
@@ -31,7 +39,7 @@ def test_the_warm_up_rises_in_even_stairs_of_an_epoch(warmup: int, expected: lis
 
 def test_a_stair_ends_with_a_broken_number_of_updates() -> None:
     """22 samples in batches of 4 are 5.5 updates an epoch: two stairs are 11 updates, though two epochs make 10."""
-    settings = {"lr": 4.0, "samples": 22, "batch_size": 4, "epoch": 2}
+    settings: dict[str, Any] = {"lr": 4.0, "samples": 22, "batch_size": 4, "epoch": 2}
     assert [learning_rate(step, **settings) for step in (5, 6, 11, 12, 16, 17)] == [1, 2, 2, 3, 3, 4]
     assert updates_of(2, 22, 4) == 10
 

@@ -98,9 +98,7 @@ TOLD: dict[str, Any] = {"grid": 4, "heads": 2, "dropout": 0.0}
 def test_sizes_head_and_pooling_come_from_published_weights(tmp_path: Path, head: str, pooling: str) -> None:
     published(tmp_path / "epoch11.pkl", head=head, pooling=pooling, orders=(0, 1), glimpses=2, routing="hard")
     model = load_published(tmp_path / "epoch11.pkl", orders=(0, 1), routing="hard", binarize=False, **TOLD)
-    expected = nano_config(
-        head=head, pooling=pooling, orders=(0, 1), glimpses=2, routing="hard", pool_padding=True
-    )
+    expected = nano_config(head=head, pooling=pooling, orders=(0, 1), glimpses=2, routing="hard", pool_padding=True)
     assert model.config == expected
     assert model.tau == 0.1
     assert load_published(tmp_path / "epoch11.pkl", orders=(0, 1), tau=0.5, **TOLD).tau == 0.5

@@ -7,6 +7,7 @@ import torch
 
 from benchmarks.trar_plain import PlainTrar
 from models.trar import TrarModel
+from models.trar.layers import RoutedAttention
 from tests.models.trar.nano import nano_batch, nano_config, nano_model
 
 POOLINGS = ("avg", "attention", "fc")
@@ -105,7 +106,8 @@ def test_attention_maps_add_up_to_one() -> None:
     model = nano_model()
     features, _ = nano_batch()
     padding = (features == 0).all(-1)
-    block = model.backbone.dec_list[0].mhatt1
+    block = model.backbone.get_submodule("dec_list.0.mhatt1")
+    assert isinstance(block, RoutedAttention)
     maps = block.maps(torch.randn(3, 16, 8), model.route(padding))
     assert maps.shape == (3, 4, 2, 16, 16)
     assert torch.allclose(maps.sum(-1), torch.ones(3, 4, 2, 16), atol=1e-5)

@@ -69,8 +69,8 @@ def test_relu_and_dropout_in_one() -> None:
     torch.manual_seed(1)
     expected = x.relu() * draw(x.shape, 0.5, x.device) * dropout_factor(0.5)
     assert torch.allclose(out, expected)
-    gradients = [torch.autograd.grad(part.sum(), x)[0] for part in (out, expected)]
-    assert torch.allclose(*gradients)
+    one, other = (torch.autograd.grad(part.sum(), x)[0] for part in (out, expected))
+    assert torch.allclose(one, other)
     assert torch.equal(layer.eval()(x), x.relu())
 
 

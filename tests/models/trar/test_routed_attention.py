@@ -100,7 +100,12 @@ def test_scores_and_exponentials_are_computed_once_whatever_the_number_of_spans(
 def test_nothing_of_cells_by_cells_is_kept_for_the_backward_pass() -> None:
     parts = inputs(5, 4)
     kept: list[int] = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.numel()) or x, lambda x: x):
+
+    def note(tensor: Tensor) -> Tensor:
+        kept.append(tensor.numel())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         routed_attention(*parts, outside_spans(5, (0, 1, 2, 3)), dropout=0.1)
     assert max(kept) == max(parts[0].numel(), 4 * 25 * 25)  # an input, or the spans, which every layer shares
 
@@ -119,11 +124,11 @@ def test_large_grids_are_taken_in_parts_with_the_same_result(monkeypatch: pytest
 
 def test_half_precision_stays_near() -> None:
     outside, padding = outside_spans(4, (0, 1, 2)), paddings(4)[1]
-    parts = [part.detach().bfloat16() for part in inputs(4, 3)[:3]]
+    q, k, v = (part.detach().bfloat16() for part in inputs(4, 3)[:3])
     alphas = torch.rand(3, 3).softmax(-1)
-    found = routed_attention(*parts, alphas, outside, padding)
+    found = routed_attention(q, k, v, alphas, outside, padding)
     assert found.dtype == torch.bfloat16
-    expected = plain(*(part.double() for part in parts), alphas.double(), outside, padding)
+    expected = plain(q.double(), k.double(), v.double(), alphas.double(), outside, padding)
     assert torch.allclose(found.double(), expected, atol=0.05)
 
 
