@@ -49,16 +49,19 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, y: Tensor, masks: list[Tensor]) -> Tensor:
         """With several masks the attention is the routed sum over them."""
         q, k, v = (self.split(part) for part in (self.linear_q(x), self.linear_k(y), self.linear_v(y)))
-        scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
-        maps = [self.dropout(scores.masked_fill(mask, -1e9).softmax(-1)) for mask in masks]
-        weights = maps[0]
-        if hasattr(self, "routing_block"):
-            alphas = self.routing_block["mlp"](x.mean(1)).softmax(-1)
-            weights = torch.einsum("br,brhij->bhij", alphas, torch.stack(maps, 1))
-        return self.linear_merge((weights @ v).transpose(1, 2).flatten(2))
+        alphas = self.routing_block["mlp"](x.mean(1)).softmax(-1) if hasattr(self, "routing_block") else None
+        return self.linear_merge(attend(q, k, v, alphas, masks, self.dropout).transpose(1, 2).flatten(2))
 
     def split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, alphas: Tensor | None, masks: list[Tensor], dropout: nn.Module) -> Tensor:
+    """One masked softmax a mask; several are weighed with alphas [B, R]. q, k, v [B, H, N, E]."""
+    scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
+    maps = [dropout(scores.masked_fill(mask, -1e9).softmax(-1)) for mask in masks]
+    weights = maps[0] if alphas is None else torch.einsum("br,brhij->bhij", alphas, torch.stack(maps, 1))
+    return weights @ v
 
 
 class Encoder(nn.Module):

@@ -4,8 +4,8 @@
 
 Each way runs in a process of its own: `plain` (`benchmarks/trar_plain.py`, Adam as torch has it), `plain_memory` (the
 same with the settings of memory that this project's training makes: huge pages, freed memory kept), and `ours` with the
-same settings. --grow times `plain_memory` and `ours` with more orders and larger grids, two layers, 16 images. Both
-networks are given the same weights first, and the largest difference of their answers is reported. Prints JSON.
+same settings. --grow times `plain_memory` and `ours` with more orders and larger grids, two layers, 16 images. That
+both networks give the same answers is tested in tests/models/trar. Prints JSON.
 """
 
 import argparse
@@ -39,49 +39,77 @@ def parse() -> argparse.Namespace:
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
-    """Median seconds of a step, the parts of the last one, and the peak of memory in MB."""
+    """Median seconds of a step, of its parts and of one layer's routed attention alone; the peak of memory in MB."""
     if args.way != "plain":
         from trainers.memory import keep_freed_memory
 
         keep_freed_memory()
     import torch
-    from torch.nn.functional import binary_cross_entropy_with_logits
 
+    torch.manual_seed(0)
+    net = network(args, words=20572, answers=3129, layers=args.layers).to(args.device).train()
+    adam: dict[str, Any] = {"lr": 1e-4, "betas": (0.9, 0.98), "eps": 1e-9, "fused": args.way == "ours" or None}
+    optimizer = torch.optim.Adam(net.parameters(), **adam)
+    samples = [part.to(args.device) for part in batch(args.batch, args.grid)]
+    rows = [step(args, net, optimizer, samples) for _ in range(args.steps + 1)][1:]
+    peak = torch.cuda.max_memory_allocated() if args.device == "cuda" else _peak_bytes()
+    names = ("step_s", "forward_s", "backward_s", "update_s")
+    found = {name: round(statistics.median(column), 3) for name, column in zip(names, zip(*rows), strict=True)}
+    return {**found, "attention_s": attention(args), "peak_mb": peak // 2**20}
+
+
+def network(args: argparse.Namespace, **sizes: int) -> Any:
     from benchmarks.trar_plain import PlainTrar
     from models.trar import TrarConfig, TrarModel
 
-    torch.manual_seed(0)
-    sizes = {"grid": args.grid, "orders": tuple(args.orders), "layers": args.layers}
-    model = TrarModel(TrarConfig(words=20572, answers=3129, **sizes)).to(args.device)
-    features, questions, targets = (part.to(args.device) for part in batch(args.batch, args.grid))
-    plain = PlainTrar(model.config).to(args.device)
-    plain.load_state_dict(model.state_dict())
-    with torch.no_grad():
-        one = (features[:1], questions[:1])
-        apart = float((model.eval()(*one).logits - plain.eval()(*one)).abs().max())
-    net = model.train() if args.way == "ours" else plain.train()
-    del model, plain
-    adam: dict[str, Any] = {"lr": 1e-4, "betas": (0.9, 0.98), "eps": 1e-9, "fused": args.way == "ours" or None}
-    optimizer = torch.optim.Adam(net.parameters(), **adam)
-    dtype, parts = getattr(torch, args.dtype), {}
+    config = TrarConfig(grid=args.grid, orders=tuple(args.orders), **sizes)
+    return TrarModel(config) if args.way == "ours" else PlainTrar(config)
+
+
+def step(args: argparse.Namespace, net: Any, optimizer: Any, samples: Any) -> tuple[float, float, float, float]:
+    """Seconds of a training step, and of its three parts."""
+    import torch
+    from torch.nn.functional import binary_cross_entropy_with_logits
+
+    features, questions, targets = samples
+    dtype = getattr(torch, args.dtype)
+    began = clock(args.device)
+    optimizer.zero_grad()
+    with torch.autocast(args.device, dtype=dtype, enabled=dtype != torch.float32):
+        out = net(features, questions)
+    logits = (out.logits if args.way == "ours" else out).float()
+    loss = binary_cross_entropy_with_logits(logits, targets, reduction="sum")
+    forward = clock(args.device)
+    loss.backward()
+    backward = clock(args.device)
+    optimizer.step()
+    done = clock(args.device)
+    return done - began, forward - began, backward - forward, done - backward
+
+
+def attention(args: argparse.Namespace, heads: int = 8, width: int = 64) -> float:
+    """Seconds of one routed attention alone, forwards and backwards, dropout 0.1; the least of seven."""
+    import torch
+
+    from benchmarks.trar_plain import attend
+    from models.trar.routed_attention import routed_attention
+    from models.trar.spans import outside_spans
+
+    shape = (args.batch, args.grid**2, heads, width)
+    q, k, v = (torch.randn(shape, device=args.device).transpose(1, 2).requires_grad_() for _ in range(3))
+    alphas = torch.rand(args.batch, len(args.orders), device=args.device).requires_grad_()
+    outside = outside_spans(args.grid, tuple(args.orders)).to(args.device)
+    dropout = torch.nn.Dropout(0.1)
     seconds = []
-    for _ in range(args.steps + 1):
+    for _ in range(7):
         began = clock(args.device)
-        optimizer.zero_grad()
-        with torch.autocast(args.device, dtype=dtype, enabled=dtype != torch.float32):
-            out = net(features, questions)
-        logits = (out.logits if args.way == "ours" else out).float()
-        loss = binary_cross_entropy_with_logits(logits, targets, reduction="sum")
-        forward = clock(args.device)
-        loss.backward()
-        backward = clock(args.device)
-        optimizer.step()
-        done = clock(args.device)
-        parts = {"forward_s": forward - began, "backward_s": backward - forward, "update_s": done - backward}
-        seconds.append(done - began)
-    peak = torch.cuda.max_memory_allocated() if args.device == "cuda" else _peak_bytes()
-    rounded = {name: round(value, 3) for name, value in parts.items()}
-    return {"step_s": round(statistics.median(seconds[1:]), 3), **rounded, "peak_mb": peak // 2**20, "apart": apart}
+        if args.way == "ours":
+            out = routed_attention(q, k, v, alphas, outside, dropout=0.1)
+        else:
+            out = attend(q, k, v, alphas, list(outside), dropout)
+        out.backward(torch.ones_like(out))
+        seconds.append(clock(args.device) - began)
+    return round(min(seconds), 4)
 
 
 def batch(images: int, grid: int) -> Any:

@@ -60,13 +60,20 @@ def save_checkpoint(directory: str | Path, model: TrarModel, words: Sequence[str
         write_checkpoint(partial, model, words, answers)
 
 
-def write_checkpoint(directory: Path, model: TrarModel, words: Sequence[str], answers: Sequence[str]) -> None:
-    """The files of `save_checkpoint`, into a folder that exists."""
+def write_checkpoint(
+    directory: Path,
+    model: TrarModel,
+    words: Sequence[str],
+    answers: Sequence[str],
+    *,
+    weights: Mapping[str, Tensor] | None = None,
+) -> None:
+    """The files of `save_checkpoint`, into a folder that exists; `weights` stand in for the model's own, if shards."""
     _check_numbers(model.config, words, answers, str(directory))
     content = {"model_type": MODEL_TYPE, "tau": model.tau, **model.config.to_dict()}
     for name, part in ((CONFIG_FILE, content), (WORDS_FILE, list(words)), (ANSWERS_FILE, list(answers))):
         (directory / name).write_text(json.dumps(part, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in (weights or model.state_dict()).items()}
     save_file(state, directory / WEIGHTS_FILE, metadata={"format": "pt"})
 
 

@@ -92,11 +92,12 @@ def draw(shape: torch.Size | tuple[int, ...], rate: float, device: torch.device,
     A number has a byte of randomness: eight share a draw of 64 bits, and the rate is rounded to 1/256. With a `seed`
     the same comes out each time; without one, torch's own generator goes on.
     """
-    count = math.prod(shape)
+    count, dropped = math.prod(shape), _BYTE - _kept_of_256(rate)
     generator = None if seed is None else torch.Generator(device).manual_seed(seed)
     draws = torch.empty(-(-count // 8), dtype=torch.int64, device=device).random_(-(2**63), None, generator=generator)
-    # as uint8 and not as bool, which torch turns into floating point at a fifth of the speed
-    return (draws.view(torch.uint8)[:count].view(shape) < _kept_of_256(rate)).view(torch.uint8)
+    kept = draws.view(torch.uint8)[:count].view(shape)
+    # Bytes from `dropped` on stay. Limiting to two neighbours is ten times as fast on a CPU as comparing.
+    return kept.clamp_(dropped - 1, dropped).sub_(dropped - 1) if dropped else kept.fill_(1)
 
 
 def dropout_factor(rate: float) -> float:

@@ -74,6 +74,14 @@ def test_relu_and_dropout_in_one() -> None:
     assert torch.equal(layer.eval()(x), x.relu())
 
 
+@pytest.mark.parametrize(("rate", "kept"), [(0.0, 1.0), (0.001, 1.0), (0.5, 0.5), (0.999, 1 / 256)])
+def test_the_rate_is_rounded_to_a_byte(rate: float, kept: float) -> None:
+    drawn = draw((1000, 100), rate, torch.device("cpu"), seed=1)
+    assert set(drawn.unique().tolist()) <= {0, 1}
+    assert float(drawn.float().mean()) == pytest.approx(kept, abs=0.005)
+    assert dropout_factor(rate) == pytest.approx(1 / kept)
+
+
 def test_draws_of_a_seed_repeat_and_leave_torchs_generator_alone() -> None:
     before = torch.get_rng_state()
     first, second = (draw((3, 7), 0.4, torch.device("cpu"), seed=9) for _ in range(2))
