@@ -26,7 +26,7 @@ from models.ofa.configuration import OFAConfig
 from models.ofa.conversion import first_names, inferred_config, modelscope_names, without_wrappers
 from models.ofa.modeling import OFAModel
 from models.ofa.resnet import ResNet
-from models.ofa.saving import BIN_FILE, CONFIG_FILE, SAFETENSORS_FILE, replacing, save_directory
+from models.ofa.saving import BIN_FILE, CONFIG_FILE, SAFETENSORS_FILE, save_directory
 from models.ofa.strictness import check_fit, check_tables, complete
 from models.ofa.tokenization import OFATokenizer
 
@@ -35,7 +35,6 @@ __all__ = [
     "load_resnet_weights",
     "read_config",
     "read_state_dict",
-    "replacing",
     "save_directory",
 ]
 
