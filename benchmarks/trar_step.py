@@ -2,10 +2,11 @@
 
     python -m benchmarks.trar_step [--batch 64] [--steps 3] [--rounds 2] [--grow] [--device cpu] [--dtype float32]
 
-Each way runs in a process of its own, one after the other, round after round, and its quickest round counts: `plain` (`benchmarks/trar_plain.py`, Adam as torch has it), `plain_memory` (the
-same with the settings of memory that this project's training makes: huge pages, freed memory kept), and `ours` with the
-same settings. --grow times `plain_memory` and `ours` with more orders and larger grids, two layers, 16 images. That
-both networks give the same answers is tested in tests/models/trar. Prints JSON.
+Each way runs in a process of its own, one after the other, round after round, and its quickest round counts: `plain`
+(`benchmarks/trar_plain.py`, Adam as torch has it), `plain_memory` (the same with the settings of memory that this
+project's training makes: huge pages, freed memory kept), and `ours` with the same settings. --grow times `plain_memory`
+and `ours` with more orders and larger grids, two layers, 16 images. That both networks give the same answers is tested
+in tests/models/trar. Prints JSON.
 """
 
 import argparse
