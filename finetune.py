@@ -182,7 +182,9 @@ def _results_only() -> contextlib.AbstractContextManager[Any]:
 
 
 def _write(text: str) -> None:
-    sys.stdout.write(text + "\n")
+    # Half a character, which JSON may carry, and what a terminal's encoding lacks are written as Python writes them.
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
     sys.stdout.flush()
 
 
@@ -301,7 +303,13 @@ def _load(args: argparse.Namespace) -> Any:
         flags["eval.batch_size"] = flags.pop("batch_size")
         del flags["checkpoint"]
     sets = getattr(args, "sets_before", []) + getattr(args, "sets_after", [])
-    return load_config(getattr(args, "conf", DEFAULT_CONF), sets, flags)
+    return load_config(getattr(args, "conf", None) or _default_conf(), sets, flags)
+
+
+def _default_conf() -> str:
+    """The default configuration of this folder, else the one beside this file: commands work from any folder."""
+    beside = Path(__file__).resolve().parent / DEFAULT_CONF
+    return str(beside) if beside.is_file() and not Path(DEFAULT_CONF).exists() else DEFAULT_CONF
 
 
 def _refuse_configuration(args: argparse.Namespace) -> None:

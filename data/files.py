@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
+from data.reading import load_json
+
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
@@ -54,7 +56,8 @@ def replacing(path: Path) -> Iterator[Path]:
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all, on disk when this returns; its folder is made if need be."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as stream:
+    # Half a character, which JSON may carry, is written as JSON writes it.
+    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", errors="backslashreplace") as stream:
         stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())
@@ -83,10 +86,10 @@ def read_list(path: Path) -> list[Any]:
 
 def _read(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return load_json(path)
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ValueError(f"{path} is not JSON ({error}): remove it, or make it anew") from error
 
 

@@ -4,7 +4,6 @@ Nothing here runs code that a file brings along (`weights_only=True`). Every nam
 another shape is told, as an error where the model would be without trained weights.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from torch import Tensor
 from transformers.initialization import no_init_weights
 
+from data.reading import load_json
 from models.lxmert.configuration import LxmertConfig
 from models.lxmert.modeling import (
     LxmertBase,
@@ -176,7 +176,7 @@ def _meanings(model: LxmertBase, state: Mapping[str, Tensor]) -> list[str]:
 
 def _read_config(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = load_json(path)
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read ({error}); copy it again") from error
     kind = content.get("model_type") if isinstance(content, dict) else None

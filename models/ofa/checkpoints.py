@@ -5,7 +5,6 @@ not fit is named.
 """
 
 import argparse
-import json
 import logging
 import os
 import pickle
@@ -22,6 +21,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.initialization import no_init_weights
 
+from data.reading import load_json
 from models.ofa.configuration import OFAConfig
 from models.ofa.conversion import first_names, inferred_config, modelscope_names, without_wrappers
 from models.ofa.modeling import OFAModel
@@ -91,7 +91,7 @@ def read_config(directory: str | Path, overrides: Mapping[str, Any] | None = Non
     """
     path = Path(directory) / CONFIG_FILE
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = load_json(path)
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}; weights need a {CONFIG_FILE} beside them") from error
     except ValueError as error:

@@ -19,7 +19,7 @@ import numpy as np
 from data.samples import Sample
 from metrics.cider import idf, length_penalty, weigh
 from metrics.ngrams import MAX_ORDER, CountedCaptions, CountedOrder
-from metrics.ptb_tokenizer import ptb_tokenize
+from metrics.tokenizers import tokenizer_of
 
 CONTROLS = ("blank-image", "wrong-style", "constant")
 
@@ -41,7 +41,9 @@ def in_next_style(samples: Sequence[Sample], styles: Sequence[str]) -> list[Samp
     return [replace(sample, style=following[sample.style]) for sample in samples]
 
 
-def constant_captions(training: Iterable[Sample], samples: Sequence[Sample], *, seed: int) -> dict[str, str]:
+def constant_captions(
+    training: Iterable[Sample], samples: Sequence[Sample], *, seed: int, tokenizer: str = "ptb"
+) -> dict[str, str]:
     """For each style of `samples` the caption that, written for all of them, has the best CIDEr.
 
     It is chosen among at most `CANDIDATES` distinct captions of that style in `training`, drawn by `seed`. CIDEr is
@@ -53,6 +55,7 @@ def constant_captions(training: Iterable[Sample], samples: Sequence[Sample], *, 
     asked: dict[str, list[Sample]] = defaultdict(list)
     for sample in samples:
         asked[sample.style].append(sample)
+    tokenize = tokenizer_of(tokenizer)
     best = {}
     for style, of_style in asked.items():
         if style not in known:
@@ -60,8 +63,8 @@ def constant_captions(training: Iterable[Sample], samples: Sequence[Sample], *, 
         candidates = sorted(known[style].values())
         if len(candidates) > CANDIDATES:
             candidates = random.Random(f"{seed} {style}").sample(candidates, CANDIDATES)
-        references = [ptb_tokenize(list(sample.references)) for sample in of_style]
-        scores = constant_cider(ptb_tokenize(candidates), references)
+        references = [tokenize(list(sample.references)) for sample in of_style]
+        scores = constant_cider(tokenize(candidates), references)
         best[style] = candidates[int(np.argmax(scores))]
     return best
 

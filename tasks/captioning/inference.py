@@ -12,6 +12,7 @@ from typing import Any
 
 from config import Config
 from data.files import write_json, write_text
+from data.reading import load_json
 from data.run_folder import RunFolder
 from data.samples import Sample
 from report.card import Card
@@ -85,7 +86,7 @@ def read_requests(path: str, *, image_dir: str | None, image_suffix: str) -> lis
     index and key.
     """
     try:
-        records = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+        records = load_json(path)
     except OSError as error:
         raise ValueError(f"{path}: cannot read the requests ({error.strerror}): name an existing file") from error
     except ValueError as error:

@@ -95,9 +95,16 @@ def _calculator(config: Config, split: Split, world: World) -> RewardCalculator:
         RunFolder(config.work_dir),
         document_frequency_file=scst.document_frequency,
         soft_weight=scst.soft_references,
+        tokenizer=config.eval.tokenizer,
     )
     rewards = world.in_turn(lambda: build_rewards(scst.rewards, resources))
-    return RewardCalculator(rewards, scst.rewards, workers=scst.workers, normalise=scst.normalise_rewards)
+    return RewardCalculator(
+        rewards,
+        scst.rewards,
+        workers=scst.workers,
+        normalise=scst.normalise_rewards,
+        tokenizer=config.eval.tokenizer,
+    )
 
 
 def _decode(preprocessor: OfaStylishImageCaptioningPreprocessor) -> Callable[[list[list[int]]], list[str]]:
