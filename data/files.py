@@ -1,15 +1,16 @@
 """Files: written whole or not at all, read with errors that name them, locked where several processes want to write."""
 
 import fcntl
+import hashlib
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from data.reading import load_json
+from data.reading import load_json, open_file
 
 
 @contextmanager
@@ -91,6 +92,28 @@ def _read(path: Path) -> Any:
         raise ValueError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:
         raise ValueError(f"{path} is not JSON ({error}): remove it, or make it anew") from error
+
+
+def digest_of(path: Path, without: Collection[str] = ()) -> str:
+    """SHA-256 of a file, or of a folder's files with their names; those called as in `without` do not count.
+
+    Raises OSError for what cannot be read.
+    """
+    files = [path] if path.is_file() else sorted(one for one in path.rglob("*") if one.is_file())
+    total = hashlib.sha256()
+    for file in files:
+        if file.name not in without:
+            name = file.relative_to(path).as_posix() if file != path else ""
+            total.update(f"{name}\0{_digest_of_file(file)}\n".encode())
+    return total.hexdigest()
+
+
+def _digest_of_file(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open_file(path) as stream:
+        while chunk := stream.read(2**20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

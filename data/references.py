@@ -8,7 +8,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from data.names import canonical_style, identifier
@@ -22,20 +22,22 @@ _FORMS = (
 )
 
 
-def read_references(path: str, *, split: str, image_dir: str) -> Split:
+def read_references(path: str, *, split: str, image_dir: str, styles: Sequence[str] = ()) -> Split:
     """The captions of a file, told apart by image and style.
 
-    `split` selects the records of a Karpathy file. `image_dir` completes the names of pictures, for reports.
+    `split` selects the records of a Karpathy file. `image_dir` completes the names of pictures, for reports. `styles`
+    are names that are known already: the same styles go by them here.
 
     Raises ValueError, naming file and record, for a file that cannot be read, has another form or no caption.
     """
     content = read_records(path)
     rows = list(_rows(content, Source(path, split, ".jpg", NO_STYLE)))
-    styles = sorted({row.style for row in rows})
-    canonical = canonical_style(styles)
+    known = canonical_style(styles)
+    listed = sorted({known(row.style) for row in rows})
+    canonical = canonical_style([*styles, *(style for style in listed if style not in styles)])
     placed = (row._replace(image=os.path.join(image_dir, row.image), style=canonical(row.style)) for row in rows)
     try:
-        return Split(split, styles, placed)
+        return Split(split, listed, placed)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 

@@ -130,8 +130,8 @@ def score_styles(
     A style's CIDEr takes document frequencies from that style's references, as a run over them alone does. Java is
     started once for all of it.
     """
-    _check(predictions, references, styles, scorer, ids)
-    check_tokenizer(tokenizer, scorer)
+    check_scorer(scorer, tokenizer)
+    _check(predictions, references, styles, ids)
     warn_of_unspaced(references, tokenizer)
     rows_of: dict[str, list[int]] = {}
     for row, style in enumerate(styles or ()):
@@ -159,25 +159,24 @@ def score_styles(
     return StyledScores(_with_java(overall, by_java, None, range(len(predictions)), notes), found)
 
 
-def check_tokenizer(tokenizer: str, scorer: str) -> None:
-    """ValueError for an unknown tokenizer, and for one that the scorer does not use."""
+def check_scorer(scorer: str, tokenizer: str) -> None:
+    """ValueError for an unknown scorer or tokenizer, for two that do not go together, and for what is not installed."""
+    if scorer not in SCORERS:
+        raise ValueError(f'unknown scorer "{scorer}"; it is one of {", ".join(SCORERS)}')
     tokenizer_of(tokenizer)
     if tokenizer != "ptb" and scorer != "stylecap":
         raise ValueError(f'scorer "{scorer}" brings its own tokenizer: use scorer "stylecap" with "{tokenizer}"')
+    if scorer == "pycocoevalcap" and shutil.which("java") is None:
+        raise ValueError(f'scorer "pycocoevalcap" needs Java; {java.GET_JAVA}, or use scorer "stylecap"')
 
 
 def _check(
     predictions: Sequence[str],
     references: Sequence[Sequence[str]],
     styles: Sequence[str] | None,
-    scorer: str,
     ids: Sequence[Hashable] | None,
 ) -> None:
     """Say what cannot be scored, naming the first few."""
-    if scorer not in SCORERS:
-        raise ValueError(f'unknown scorer "{scorer}"; it is one of {", ".join(SCORERS)}')
-    if scorer == "pycocoevalcap" and shutil.which("java") is None:
-        raise ValueError(f'scorer "pycocoevalcap" needs Java; {java.GET_JAVA}, or use scorer "stylecap"')
     if not predictions:
         raise ValueError("there are no predictions to score")
     for name, others in (("references", references), ("styles", styles), ("ids", ids)):

@@ -26,6 +26,7 @@ def run_scoring(
     java: bool,
     java_timeout_s: float,
     bootstrap: int,
+    tokenizer: str = "ptb",
 ) -> dict[str, Any]:
     """Score a file of predictions, and write what a run's folder has of an evaluation into the folder `output`.
 
@@ -37,14 +38,15 @@ def run_scoring(
         image_dir: where the pictures are that a report shows; scoring reads none.
         output: None keeps nothing.
         java: whether METEOR and SPICE are asked for.
-        java_timeout_s, bootstrap: as in the configuration.
+        java_timeout_s, bootstrap, tokenizer: as in the configuration.
 
     Raises:
         ValueError: a file that cannot be read or has another form; ids that one side lacks, with the first few named.
     """
     asked = read_references(references, split=split, image_dir=image_dir).requests()
     captions = match(read_predictions(predictions), asked, predictions, references)
-    known = read_references(train, split="train", image_dir=image_dir) if train is not None else None
+    styles = list(dict.fromkeys(sample.style for sample in asked))
+    known = read_references(train, split="train", image_dir=image_dir, styles=styles) if train is not None else None
     with tempfile.TemporaryDirectory() as scratch:
         folder = RunFolder(output or scratch)
         judgement = judge(
@@ -52,10 +54,11 @@ def run_scoring(
             captions,
             ended=None,
             train=known,
-            frequency=table_of_split(folder, known) if known is not None else None,
+            frequency=table_of_split(folder, known, tokenizer) if known is not None else None,
             folder=folder,
             title=f"{predictions} against {references}",
             bootstrap=bootstrap,
+            tokenizer=tokenizer,
             scorer="stylecap",
             meteor=java,
             spice=java,

@@ -1,9 +1,11 @@
 """What evaluation says beside content: style, fluency, diversity, and whether captions end."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from data.names import canonical_style
 from data.run_folder import RunFolder
 from data.samples import Sample, Split
 from metrics.diversity import diversity
@@ -70,14 +72,17 @@ def _judged(
     evaluator: StyleClassifier, samples: Sequence[Sample], texts: Sequence[str]
 ) -> tuple[dict[str, Any] | None, list[str | None]]:
     """Accuracies over the styles that the evaluator knows: one that no training caption has cannot be recognised."""
-    rows = [row for row, sample in enumerate(samples) if sample.style in evaluator.styles]
+    canonical = canonical_style(evaluator.styles)  # training may write a style in another case
+    known = {row: canonical(sample.style) for row, sample in enumerate(samples)}
+    known = {row: style for row, style in known.items() if style in evaluator.styles}
     named: list[str | None] = [None] * len(texts)
-    if not rows:
+    if not known:
         return None, named
-    found = accuracies(evaluator, [texts[row] for row in rows], [samples[row].style for row in rows])
-    for row, style in zip(rows, found.pop("named"), strict=True):
-        named[row] = style
-    return found | {"evaluator": judgement_of_humans(evaluator, [samples[row] for row in rows])}, named
+    found = accuracies(evaluator, [texts[row] for row in known], list(known.values()))
+    for (row, asked), style in zip(known.items(), found.pop("named"), strict=True):
+        named[row] = samples[row].style if style == asked else style
+    people = [replace(samples[row], style=style) for row, style in known.items()]
+    return found | {"evaluator": judgement_of_humans(evaluator, people)}, named
 
 
 def _one(tokenize: Tokenize, text: str) -> str:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from data.names import canonical_style
 from data.samples import Sample
 from metrics.cider import idf, length_penalty, weigh
 from metrics.ngrams import MAX_ORDER, CountedCaptions, CountedOrder
@@ -56,11 +57,12 @@ def constant_captions(
     for sample in samples:
         asked[sample.style].append(sample)
     tokenize = tokenizer_of(tokenizer)
+    canonical = canonical_style(list(known))
     best = {}
     for style, of_style in asked.items():
-        if style not in known:
+        if canonical(style) not in known:
             raise ValueError(f"style {style!r} has no training captions to choose a constant one from")
-        candidates = sorted(known[style].values())
+        candidates = sorted(known[canonical(style)].values())
         if len(candidates) > CANDIDATES:
             candidates = random.Random(f"{seed} {style}").sample(candidates, CANDIDATES)
         references = [tokenize(list(sample.references)) for sample in of_style]

@@ -78,7 +78,12 @@ def test_both_bindings_answer_alike(program, data):
 
 def test_the_binding_that_was_asked_for_is_used(monkeypatch):
     asked = []
-    monkeypatch.setattr(json_query, "confined", lambda work, given, **_: asked.append(json.loads(given)) or b"[]")
+
+    def confined(work, given, **limits):
+        asked.append(json.loads(given))
+        return b"[]"
+
+    monkeypatch.setattr(json_query, "confined", confined)
     for found in (None, "found"):
         monkeypatch.setattr(importlib.util, "find_spec", lambda name, found=found: found)
         assert query(".", None) == []
