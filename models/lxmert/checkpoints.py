@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers.initialization import no_init_weights
 
 from data.reading import load_json
-from models.lxmert.configuration import LxmertConfig
+from models.lxmert.configuration import SIZES, LxmertConfig, numbers_of
 from models.lxmert.modeling import (
     LxmertBase,
     LxmertForAnswers,
@@ -23,6 +23,7 @@ from models.lxmert.modeling import (
 from models.lxmert.naming import inferred_fields, model_kind, our_names
 from models.ofa.checkpoints import read_tensors
 from models.ofa.conversion import first_names
+from models.sizes import check_positive, check_size
 
 CONFIG_FILE = "config.json"
 MODELS: dict[str, type[LxmertBase]] = {
@@ -106,6 +107,11 @@ def load_model(
     if kind not in MODELS:
         raise ValueError(f"no model of kind {kind!r}: choose one of {', '.join(MODELS)}")
     config = config_for(source, state, overrides)
+    try:
+        check_positive(config, SIZES)
+        check_size(numbers_of(config), state)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from error
     with no_init_weights():
         model = MODELS[kind](config)
     model.tie_weights()

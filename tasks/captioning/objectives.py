@@ -41,6 +41,8 @@ def build_objective(
         drop_worst_after=train.drop_worst_after,
         rdrop_alpha=train.rdrop_alpha,
         task_weights=task_weights(config),
+        gather=world.gather,
+        rank=world.rank,
     )
     return objective, []
 
