@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from conf.command_line import DEFAULT_CONF, PROGRAM, make_parser
-from config import FLAGS, RUNS, load_config, schema, schema_text
+from config import FLAGS, RUNS, load_config, schema, schema_markdown, schema_text
 
 LOGGER = logging.getLogger("stylecap")
 _TORCHRUN = (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
@@ -141,7 +141,7 @@ def conf(config: Any, args: argparse.Namespace) -> int:
 
 @command("sweep")
 def sweep(config: Any, args: argparse.Namespace) -> int:
-    """Train and evaluate many runs over the configuration; what is done is not done again, what was broken off goes on.
+    """Train and evaluate many runs over the configuration; finished ones are not repeated, interrupted ones continue.
 
     The runs, results.jsonl, leaderboard.csv and best.json are in work_dir/sweeps/NAME. A run that fails is recorded and
     stops no other. The last line of stdout is a summary as JSON; the exit code is 1 when every run failed.
@@ -165,7 +165,10 @@ def sweep(config: Any, args: argparse.Namespace) -> int:
 
 def print_schema(args: argparse.Namespace) -> int:
     """Print every key of a task with its type, default and meaning; needs no configuration file."""
-    _write(json.dumps(schema(args.task), indent=2) if args.json else schema_text(args.task))
+    if args.markdown:
+        _write(schema_markdown())
+    else:
+        _write(json.dumps(schema(args.task), indent=2) if args.json else schema_text(args.task))
     return 0
 
 

@@ -150,6 +150,7 @@ def _conf(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--schema", action="store_true", help="print every key with its type, default and meaning")
     sub.add_argument("--task", default=CAPTIONING, metavar="NAME", help=f"whose keys the schema has [{CAPTIONING}]")
     sub.add_argument("--json", action="store_true", help="the schema as JSON")
+    sub.add_argument("--markdown", action="store_true", help="the schema of all tasks as a page")
     sub.add_argument("--jq", metavar="PROGRAM", help="print what a jq program makes of the configuration")
 
 

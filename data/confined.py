@@ -12,7 +12,9 @@ from pathlib import Path
 _FAILED = 3  # exit code of work that raised a ValueError
 _TOO_LARGE = 4
 _BOOT = f"""
-import importlib, resource, sys
+import importlib, os, resource, sys
+for threads in ("OMP", "OPENBLAS", "MKL"):
+    os.environ[threads + "_NUM_THREADS"] = "1"  # each would ask for memory beforehand
 megabytes, root, module, name = sys.argv[1:]
 for limit, value in ((resource.RLIMIT_AS, int(megabytes) << 20), (resource.RLIMIT_CORE, 0)):
     try:

@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import socket
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -52,6 +53,57 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(directory: str | Path) -> Iterator[Path]:
+    """A new folder to write into, which takes the place of `directory` when the block ends without an error.
+
+    The folder stands beside `directory`, so that the exchange is a renaming. Everything in it has reached the disk
+    before. After an error, or an interruption, `directory` is what it was.
+
+    Raises:
+        OSError: something could not be written.
+    """
+    target = Path(directory).resolve()
+    partial, former = (target.with_name(f".{target.name}.{state}") for state in ("partial", "former"))
+    if former.exists() and not target.exists():
+        former.rename(target)  # the process was killed between the two renamings below
+    for left_over in (partial, former):
+        shutil.rmtree(left_over, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        for path in [*partial.rglob("*"), partial]:
+            _sync(path)
+        _exchange(partial, target, former)
+    except OSError as error:
+        raise OSError(f"{error} [{target} was not written; what was there before is untouched]") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    shutil.rmtree(former, ignore_errors=True)
+
+
+def _exchange(partial: Path, target: Path, former: Path) -> None:
+    """Put `partial` in the place of `target`, which becomes `former`."""
+    try:
+        if target.exists():
+            target.rename(former)
+        partial.rename(target)
+    except BaseException:
+        if former.exists() and not target.exists():
+            former.rename(target)
+        raise
+    _sync(target.parent)
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_text(path: Path, text: str) -> None:

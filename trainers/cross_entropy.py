@@ -5,8 +5,8 @@ For a token with target y, vocabulary size V, smoothing ε and ε' = ε / (V - 1
     loss = (1 - ε - ε') · (-log p(y)) + ε' · Σ_v -log p(v)
 
 `drop_worst_ratio` leaves out the tokens of a batch with the highest loss (their captions are often wrong); a batch is
-what all ranks together do in one micro-batch, so that two ranks leave out what one rank with twice the batch does. R-drop
-(arXiv:2106.14448) runs every caption twice under different dropout and adds the symmetric KL divergence of the two.
+what all ranks together do in one micro-batch, so that two ranks leave out what one rank with twice the batch does.
+R-drop (arXiv:2106.14448) runs every caption twice under different dropout and adds the symmetric KL divergence of both.
 
 Answers to questions about style (`preprocessors.style_tasks`) may stand beside the captions of a batch. With weight w_k
 for a token of task k, C the captions' tokens and S_k the task's:

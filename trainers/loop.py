@@ -125,6 +125,7 @@ class Loop:
         self.max_steps = updates if max_steps is None else min(updates, max_steps)
         self.state = RunState()
         self.stopped = False
+        self.due = False  # a validation that waits for an update with finite numbers
 
     def _module(self, sharding: str, shard_units: Iterable[ShardUnit]) -> None:
         """`inner`: model and objective; `module`: the same over however many ranks."""
@@ -194,6 +195,18 @@ class Loop:
         try:
             while self.epoch < self.max_epochs and not self._is_over():
                 self._epoch(loader)
+        except torch.OutOfMemoryError as error:
+            raise ValueError(
+                f"step {self.step + 1}: {self.world.device} is out of memory: lower train.batch_size (and raise "
+                "train.gradient_accumulation), or set train.gradient_checkpointing"
+            ) from error
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise ChildProcessError(
+                f"step {self.step + 1}: a process that loads images died ({error}): is memory short? lower "
+                "data.num_workers"
+            ) from error
         finally:
             end_workers(loader)
 
@@ -256,12 +269,17 @@ class Loop:
     # --- validation and checkpoints ----------------------------------------------------------------------------------
 
     def _validate_if_due(self) -> None:
-        """Validate and save after an epoch or so many updates, and after the last one; never twice after the same."""
+        """Validate and save after an epoch or so many updates, and after the last one; never twice after the same.
+
+        While updates are skipped it waits: nothing is saved or pruned on the way to the end of a run that went wrong.
+        """
         if self.checkpoint_every == "epoch":
             due = self.state.inner_step == 0
         else:
             due = self.step % int(self.checkpoint_every) == 0
-        if self.state.validated_at != self.step and (due or self.step >= self.max_steps):
+        self.due = (due or self.due or self.step >= self.max_steps) and self.state.validated_at != self.step
+        if self.due and (not self.state.skipped_in_a_row or self.step >= self.max_steps):
+            self.due = False
             self.validate_and_save()
 
     def validate_and_save(self) -> None:

@@ -32,7 +32,7 @@ from models.ofa.conversion import (
 )
 from models.ofa.modeling import OFAModel
 from models.ofa.resnet import ResNet
-from models.ofa.saving import BIN_FILE, CONFIG_FILE, SAFETENSORS_FILE, replacing, save_directory
+from models.ofa.saving import BIN_FILE, CONFIG_FILE, SAFETENSORS_FILE, save_directory
 from models.ofa.strictness import check_fit, check_tables, complete
 from models.ofa.tokenization import OFATokenizer
 from models.sizes import check_positive, check_size
@@ -42,7 +42,6 @@ __all__ = [
     "load_resnet_weights",
     "read_config",
     "read_state_dict",
-    "replacing",
     "save_directory",
 ]
 
@@ -155,7 +154,12 @@ def load_resnet_weights(model: OFAModel, path: str | Path) -> list[str]:
     Raises:
         ValueError: the file cannot be read, or its first three stages are not those of the model's `resnet_type`.
     """
-    tower: ResNet = model.encoder.embed_images
+    tower = model.encoder.embed_images
+    if not isinstance(tower, ResNet):
+        raise ValueError(
+            f'resnet_type "{model.config.resnet_type}" brings its own weights: leave model.resnet_weights out, or set '
+            "resnet_type to a ResNet"
+        )
     state = without_wrappers(read_tensors(path))
     parts = tuple(f"{name}." for name, _ in tower.named_children())
     wanted = {name: tensor for name, tensor in state.items() if name.startswith(parts)}

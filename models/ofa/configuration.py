@@ -27,9 +27,10 @@ class OFAConfig(PreTrainedConfig):
     """Field names are those of ModelScope's and OFA-Sys's `config.json`, so that either file is read as it is.
 
     `d_model` is the width, `*_ffn_dim` the hidden width of the feed-forward blocks; `resnet_type` names the first three
-    stages of a ResNet (bottleneck blocks at every depth, so `resnet18` is [2, 2, 2] bottlenecks). `token_bucket_size`
+    stages of a ResNet (bottleneck blocks at every depth, so `resnet18` is [2, 2, 2] bottlenecks), or "lite0" or
+    "lite0_s32", EfficientNet-Lite0 with patches of 16 or of 32 pixels, which no public OFA has. `token_bucket_size`
     and `image_bucket_size` size the relative-position tables: an image may have at most `image_bucket_size` patches
-    (of 16 pixels) a side. `attn_scale_factor` divides the attention scores twice over content and position.
+    (of 16 pixels, mostly) a side. `attn_scale_factor` divides the attention scores twice over content and position.
     """
 
     model_type = "ofa"

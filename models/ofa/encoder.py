@@ -22,7 +22,7 @@ from models.ofa.attention import (
 from models.ofa.configuration import OFAConfig
 from models.ofa.dropout import Dropout
 from models.ofa.layers import OFAEncoderLayer, in_compute_dtype
-from models.ofa.resnet import OUT_CHANNELS, STRIDE, ResNet
+from models.ofa.resnet import image_tower
 
 TEXT, IMAGE = 0, 1  # rows of the type embedding
 
@@ -60,8 +60,8 @@ class OFAEncoder(nn.Module):
         self.layernorm_embedding = nn.LayerNorm(width)
         self.embed_tokens = embed_tokens
         self.type_embedding = nn.Embedding(2, width)
-        self.embed_images = ResNet(config.resnet_type, config.resnet_drop_path_rate)
-        self.image_proj = nn.Linear(OUT_CHANNELS, width)
+        self.embed_images = image_tower(config.resnet_type, config.resnet_drop_path_rate)
+        self.image_proj = nn.Linear(self.embed_images.channels, width)
         self.patch_layernorm_embedding = nn.LayerNorm(width)
         self.embed_positions = nn.Embedding(config.max_position_embeddings + 2, width)
         self.embed_image_positions = nn.Embedding(config.image_bucket_size**2 + 1, width)
@@ -94,7 +94,8 @@ class OFAEncoder(nn.Module):
 
         Args:
             input_ids: [M, L] int64, padded with `pad_token_id`.
-            patch_images: [B, 3, height, width] pixels, or None for prompts without images.
+            patch_images: [B, 3, height, width] pixels, or what `embed_images` makes of them, [B, channels, rows,
+                columns], or None for prompts without images.
             patch_masks: [B] bool, False for an image that is missing: its patches are then not attended to.
             image_index: [M] int64, the row of `patch_images` of each prompt; None when M == B, one each.
         """
@@ -129,14 +130,19 @@ class OFAEncoder(nn.Module):
         return self.dropout(self.layernorm_embedding(x + self.type_embedding.weight[TEXT]))
 
     def embed_patches(self, patch_images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Pixels -> patch embeddings [B, P, D], their positions [1, P, D], and the patches' ids in the grid [P]."""
-        features = self.embed_images(patch_images)
+        """Pixels or features -> patch embeddings [B, P, D], their positions [1, P, D] and ids in the grid [P].
+
+        Features of a frozen tower may be computed once and given in place of pixels.
+        """
+        known = patch_images.shape[1] == self.embed_images.channels
+        features = patch_images if known else self.embed_images(patch_images)
         height, width = features.shape[-2:]
         side = self.config.image_bucket_size
         if max(height, width) > side:
+            most = side * self.embed_images.stride
             raise ValueError(
                 f"images of {patch_images.shape[-2]}x{patch_images.shape[-1]} pixels have {height}x{width} patches, "
-                f"but this model's position table has {side} a side: use at most {side * STRIDE} pixels "
+                f"but this model's position table has {side} a side: use at most {most} pixels "
                 "(data.patch_image_size)"
             )
         rows = torch.arange(height, device=features.device)
@@ -150,7 +156,7 @@ class OFAEncoder(nn.Module):
 
     def image_positions(self, grid: Tensor, height: int, width: int) -> Tensor:
         """Embeddings of the patches' places [1, P, D], stretched from the pre-training size if the config says so."""
-        side = self.config.orig_patch_image_size // STRIDE
+        side = self.config.orig_patch_image_size // self.embed_images.stride
         if not self.config.interpolate_position or height * width <= side * side:
             return self.embed_image_positions(grid)[None]
         rows = torch.arange(side, device=grid.device)

@@ -12,6 +12,7 @@ from models.ofa.attention import OFAAttention, RelativePositionTable, image_buck
 from models.ofa.configuration import OFAConfig
 from models.ofa.decoder import OFADecoder, image_code_positions
 from models.ofa.encoder import OFAEncoder, OFAEncoderOutput
+from models.ofa.resnet import Lite0Tower
 
 
 class OFAModel(PreTrainedModel, GenerationMixin):
@@ -37,7 +38,10 @@ class OFAModel(PreTrainedModel, GenerationMixin):
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
-        """OFA's own initialisation: Xavier projections, embeddings of unit expected norm, He convolutions."""
+        """OFA's own initialisation: Xavier projections, embeddings of unit expected norm, He convolutions.
+
+        EfficientNet-Lite0 gets its published weights.
+        """
         if isinstance(module, RelativePositionTable):
             nn.init.zeros_(module.weight)
         elif isinstance(module, nn.Embedding):
@@ -59,6 +63,8 @@ class OFAModel(PreTrainedModel, GenerationMixin):
             module.token_rp_bucket.copy_(token_buckets(self.config.token_bucket_size))
             if isinstance(module, OFADecoder):
                 module.image_position_idx.copy_(image_code_positions(self.config))
+            elif isinstance(module.embed_images, Lite0Tower):
+                module.embed_images.lite0.start()  # its parts were initialised before, so this stays
         elif isinstance(module, OFAAttention):
             nn.init.ones_(module.c_attn)
 

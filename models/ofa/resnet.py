@@ -1,7 +1,13 @@
-"""The image tower: the first three stages of a ResNet (He et al., arXiv:1512.03385), stride on the 3x3 convolution."""
+"""The image tower: the first three stages of a ResNet (He et al., arXiv:1512.03385), stride on the 3x3 convolution.
+
+Models that are trained here may have EfficientNet-Lite0 in its place, which comes with weights.
+"""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+from models.towers.lite0 import HEAD, LAST, MIDDLE, Lite0
 
 #: Blocks in each of the three stages. Every type is made of bottleneck blocks, as OFA defines them.
 STAGES = {
@@ -74,11 +80,14 @@ class ResNet(nn.Module):
     layer1: nn.Sequential
     layer2: nn.Sequential
     layer3: nn.Sequential
+    channels, stride = OUT_CHANNELS, STRIDE
 
     def __init__(self, resnet_type: str, drop_path_rate: float = 0.0):
         super().__init__()
         if resnet_type not in STAGES:
-            raise ValueError(f"unknown resnet_type {resnet_type!r}: choose one of {', '.join(STAGES)}")
+            raise ValueError(
+                f"unknown resnet_type {resnet_type!r}: choose one of {', '.join([*STAGES, *Lite0Tower.TYPES])}"
+            )
         self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
         self.relu = nn.ReLU(inplace=True)
@@ -97,3 +106,43 @@ class ResNet(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         x = self.maxpool(self.relu(self.bn1(self.conv1(pixels))))
         return self.layer3(self.layer2(self.layer1(x)))
+
+
+class Lite0Tower(nn.Module):
+    """Pixels [B, 3, H, W] -> features of EfficientNet-Lite0, [B, 432, H/16, W/16] or [B, 1728, H/32, W/32].
+
+    "lite0" sets 112 channels of stride 16 beside 320 of stride 32, each of which then stands at four places.
+    "lite0_s32" has a quarter of the patches: 1280 channels of stride 32 beside the 4 x 112 of stride 16 in each.
+    Each map is divided by its deviation over photographs (stride 16 of "lite0_s32" by twice that): otherwise nearly all
+    of what `image_proj` sees at first would be stride 16, which knows least of what is in a picture.
+    """
+
+    TYPES = {"lite0": (MIDDLE + LAST, STRIDE), "lite0_s32": (HEAD + 4 * MIDDLE, 2 * STRIDE)}
+    DEVIATION = {MIDDLE: 6.5, LAST: 2.7, HEAD: 0.88}
+
+    def __init__(self, resnet_type: str):
+        super().__init__()
+        self.channels, self.stride = self.TYPES[resnet_type]
+        self.lite0 = Lite0()
+        if self.stride == STRIDE:
+            self.lite0.head.requires_grad_(False)  # it is not read
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        maps = self.lite0(pixels)
+        middle, last, head = (each / self.DEVIATION[each.shape[1]] for each in maps)
+        height, width = middle.shape[-2:]
+        if self.stride == STRIDE:
+            last = last.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+            return torch.cat([middle, last[..., :height, :width]], dim=1)
+        middle = F.pad(middle / 2, (0, width % 2, 0, height % 2))
+        return torch.cat([head, F.pixel_unshuffle(middle, 2)], dim=1)
+
+
+ImageTower = ResNet | Lite0Tower
+
+
+def image_tower(resnet_type: str, drop_path_rate: float = 0.0) -> ImageTower:
+    """The tower that `resnet_type` names. ValueError for an unknown one."""
+    if resnet_type in Lite0Tower.TYPES:
+        return Lite0Tower(resnet_type)
+    return ResNet(resnet_type, drop_path_rate)

@@ -146,7 +146,8 @@ def test_a_model_in_training_is_left_as_it_was(samples: list[Sample]) -> None:
     quiet = captioner.caption(samples[:4], batch_size=4, **SEARCH)
     model.train()
     model.encoder.embed_images.eval()  # as a trainer does that freezes the tower
-    statistics: Any = model.encoder.embed_images.bn1.running_mean
+    tower: Any = model.encoder.embed_images
+    statistics = tower.bn1.running_mean
     before = statistics.clone()
     generator = torch.get_rng_state()
     assert captioner.caption(samples[:4], batch_size=4, **SEARCH) == quiet

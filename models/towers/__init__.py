@@ -1,0 +1,1 @@
+"""Pretrained image towers: pictures in, feature maps out. They know nothing of the systems that read them."""
