@@ -76,8 +76,8 @@ def evaluate(config: Any, args: argparse.Namespace) -> int:
     with _results_only():
         from tasks.evaluating import run_evaluation
 
-        if args.bootstrap is not None:
-            config = replace(config, eval=replace(config.eval, bootstrap=args.bootstrap))
+        given = {"bootstrap": args.bootstrap, "tokenizer": args.tokenizer, "strict": args.strict or None}
+        config = _with_eval(config, {name: value for name, value in given.items() if value is not None})
         checkpoint, split = getattr(args, "checkpoint", None), args.split or config.eval.split
         scores = run_evaluation(config, checkpoint, split, args.control)
     _write(json.dumps(scores))
@@ -93,6 +93,7 @@ def inference(config: Any, args: argparse.Namespace) -> int:
     """
     # A comma inside parentheses belongs to the name: "Articulate (Well-spoken, Expressive)".
     styles = [style.strip() for style in re.split(r",(?![^()]*\))", args.style)] if args.style else None
+    config = _with_eval(config, {"strict": True} if args.strict else {})
     with _results_only():
         from tasks.captioning.inference import run_inference
 
@@ -171,6 +172,17 @@ def print_schema(args: argparse.Namespace) -> int:
     return 0
 
 
+def _with_eval(config: Any, given: dict[str, Any]) -> Any:
+    """The configuration with settings of `eval` from options. ValueError for one that its task does not have."""
+    for name in given:
+        if not hasattr(config.eval, name):
+            raise ValueError(f"--{name}: the task {config.task} has no eval.{name}: leave it out")
+    config = replace(config, eval=replace(config.eval, **given))
+    for problem in config.check():
+        raise ValueError(f"command line: {problem}")
+    return config
+
+
 def _use_huge_pages() -> None:
     """Let torch ask the kernel for huge pages for large tensors of a CPU: 7% of an update's time on two cores.
 
@@ -185,7 +197,9 @@ def _results_only() -> contextlib.AbstractContextManager[Any]:
 
 
 def _write(text: str) -> None:
-    sys.stdout.write(text + "\n")
+    # Half a character, which JSON may carry, and what a terminal's encoding lacks are written as Python writes them.
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
     sys.stdout.flush()
 
 
@@ -238,6 +252,7 @@ def score(args: argparse.Namespace) -> int:
             java=not args.no_java,
             java_timeout_s=args.java_timeout,
             bootstrap=args.bootstrap,
+            tokenizer=args.tokenizer,
         )
     _write(json.dumps(scores))
     return 0
@@ -304,7 +319,13 @@ def _load(args: argparse.Namespace) -> Any:
         flags["eval.batch_size"] = flags.pop("batch_size")
         del flags["checkpoint"]
     sets = getattr(args, "sets_before", []) + getattr(args, "sets_after", [])
-    return load_config(getattr(args, "conf", DEFAULT_CONF), sets, flags)
+    return load_config(getattr(args, "conf", None) or _default_conf(), sets, flags)
+
+
+def _default_conf() -> str:
+    """The default configuration of this folder, else the one beside this file: commands work from any folder."""
+    beside = Path(__file__).resolve().parent / DEFAULT_CONF
+    return str(beside) if beside.is_file() and not Path(DEFAULT_CONF).exists() else DEFAULT_CONF
 
 
 def _refuse_configuration(args: argparse.Namespace) -> None:

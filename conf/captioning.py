@@ -242,6 +242,9 @@ class EvalConfig(ScoringConfig):
     scorer: Literal["stylecap", "pycocoevalcap"] = opt(
         "stylecap", "this project's scorers (no Java for BLEU, ROUGE, CIDEr), or the original tool chain"
     )
+    tokenizer: Literal["ptb", "characters"] = opt(
+        "ptb", "what scores and rewards count: words of English, or characters (Chinese, Japanese, Thai, ...)"
+    )
     meteor: bool = opt(True, "score METEOR where Java is installed")
     spice: bool = opt(True, "score SPICE where Java and the CoreNLP jars are installed")
     java_timeout_s: int = opt(600, "seconds before a Java scorer is given up", low=1)
@@ -255,3 +258,5 @@ class EvalConfig(ScoringConfig):
         yield from super().check()
         if self.min_len > self.max_len_b:
             yield f"eval.min_len = {self.min_len} is above eval.max_len_b = {self.max_len_b}; lower it"
+        if self.tokenizer != "ptb" and self.scorer != "stylecap":
+            yield f'eval.scorer = "{self.scorer}" brings its own tokenizer: set eval.scorer to "stylecap"'

@@ -1,14 +1,17 @@
 """Files: written whole or not at all, read with errors that name them, locked where several processes want to write."""
 
 import fcntl
+import hashlib
 import json
 import os
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
+
+from data.reading import load_json, open_file
 
 
 @contextmanager
@@ -106,7 +109,8 @@ def _sync(path: Path) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all, on disk when this returns; its folder is made if need be."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as stream:
+    # Half a character, which JSON may carry, is written as JSON writes it.
+    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", errors="backslashreplace") as stream:
         stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())
@@ -135,11 +139,33 @@ def read_list(path: Path) -> list[Any]:
 
 def _read(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return load_json(path)
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ValueError(f"{path} is not JSON ({error}): remove it, or make it anew") from error
+
+
+def digest_of(path: Path, without: Collection[str] = ()) -> str:
+    """SHA-256 of a file, or of a folder's files with their names; those called as in `without` do not count.
+
+    Raises OSError for what cannot be read.
+    """
+    files = [path] if path.is_file() else sorted(one for one in path.rglob("*") if one.is_file())
+    total = hashlib.sha256()
+    for file in files:
+        if file.name not in without:
+            name = file.relative_to(path).as_posix() if file != path else ""
+            total.update(f"{name}\0{_digest_of_file(file)}\n".encode())
+    return total.hexdigest()
+
+
+def _digest_of_file(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open_file(path) as stream:
+        while chunk := stream.read(2**20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from data.files import write_text
+from data.reading import load_json
 from data.run_folder import RunFolder
 from data.samples import Sample, Split
 from evaluation.bootstrap import Contributions, flatten, intervals
@@ -35,6 +36,7 @@ def judge(
     spice: bool,
     java_timeout_s: float,
     java_memory_gb: int,
+    tokenizer: str = "ptb",
 ) -> Judgement:
     """Judge one caption for each of `samples`, and log a table headed `title`.
 
@@ -65,10 +67,11 @@ def judge(
         java_memory_gb=java_memory_gb,
         java_cache=cache,
         frequency=frequency,
+        tokenizer=tokenizer,
     )
     if len(cache) > known:
         _write_cache(folder.java_scores, cache)
-    style, named = style_report(samples, captions, ended, train, folder, in_many_styles)
+    style, named = style_report(samples, captions, ended, train, folder, in_many_styles, tokenizer)
     predictions = _predictions(samples, captions, found, named, ended)
     metrics = found.to_dict(len({sample.image_id for sample in samples})) | style
     metrics["intervals"] = intervals(Contributions.of(predictions, metrics), bootstrap) if bootstrap else {}
@@ -122,7 +125,7 @@ def _rounded(value: float | None) -> float | None:
 def _read_cache(path: Path) -> dict[str, Any]:
     """What the file holds; nothing where it is missing or broken, for it only saves time."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = load_json(path)
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

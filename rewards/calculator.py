@@ -9,7 +9,7 @@ from typing import Self
 
 import numpy as np
 
-from metrics.ptb_tokenizer import ptb_tokenize
+from metrics.tokenizers import tokenizer_of
 from rewards.base import END_WORD, Candidate, Reward, RewardBatch
 
 _AT_A_TIME = 2  # submissions, at most: that of a micro-batch, and of the next one
@@ -44,15 +44,23 @@ class RewardCalculator:
         workers: threads that compute rewards.
         normalise: bring each reward to mean 0 and deviation 1 over its group before weighting, so that weights compare
             rewards of different scales.
+        tokenizer: a key of `metrics.tokenizers.TOKENIZERS`.
     """
 
     def __init__(
-        self, rewards: Mapping[str, Reward], weights: Mapping[str, float], *, workers: int, normalise: bool = False
+        self,
+        rewards: Mapping[str, Reward],
+        weights: Mapping[str, float],
+        *,
+        workers: int,
+        normalise: bool = False,
+        tokenizer: str = "ptb",
     ):
         assert rewards.keys() == weights.keys()
         self.rewards = dict(rewards)
         self.weights = dict(weights)
         self.normalise = normalise
+        self._tokenize = tokenizer_of(tokenizer)
         self._tokenized: dict[tuple[str, ...], list[str]] = {}
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="rewards")
         self._submissions = ThreadPoolExecutor(min(workers, _AT_A_TIME), thread_name_prefix="submissions")
@@ -122,7 +130,7 @@ class RewardCalculator:
                 )
         width = len(candidates[0])
         flat = [candidate for group in candidates for candidate in group]
-        tokens = ptb_tokenize([candidate.text for candidate in flat])
+        tokens = self._tokenize([candidate.text for candidate in flat])
         tokens = [with_end(text) if one.ended else text for text, one in zip(tokens, flat, strict=True)]
         return RewardBatch(
             candidates=candidates,
@@ -137,7 +145,7 @@ class RewardCalculator:
         """Tokenized references, from memory where the image was seen before. Two threads may both tokenize: no harm."""
         key = tuple(references)
         if key not in self._tokenized:
-            self._tokenized[key] = [with_end(text) for text in ptb_tokenize(list(key))]
+            self._tokenized[key] = [with_end(text) for text in self._tokenize(list(key))]
         return self._tokenized[key]
 
     @staticmethod

@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import GenerationConfig
 
 from data.files import replacing_folder
+from data.reading import load_json
 from models.ofa.modeling import OFAModel
 from models.ofa.styles import STYLE_MAP_FILE, StyleMap
 from models.ofa.tokenization import OFATokenizer
@@ -132,7 +133,7 @@ def read_configuration(directory: str | Path) -> dict[str, Any]:
     """
     path = Path(directory) / CONFIGURATION_FILE
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = load_json(path)
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}; name a directory written by training") from error
     except ValueError as error:
