@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any, Literal
 
+from conf.answering import AnsweringConfig
 from conf.captioning import (
     DataConfig,
     EvalConfig,
@@ -23,41 +24,12 @@ from conf.captioning import (
     StyleMlmConfig,
     TrainConfig,
 )
-from conf.common import LoopConfig, ScoringConfig
+from conf.common import RUNS as RUNS
+from conf.common import TaskConfig
 from conf.legacy import FOLDER, translate
 from conf.typed import Entry, Key, build, describe, flatten, json_or_text, keys_of, opt, read_json_object
 
-RUNS = "work_dir"
-"""The folder that holds the folders of runs."""
 CAPTIONING = "stylish-image-captioning"
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TaskConfig:
-    """What the configuration of every task has. Immutable; `dataclasses.replace` makes variants."""
-
-    task: str = opt("", "what is learnt; chooses the sections of the configuration")
-    work_dir: str = opt(
-        f"{RUNS}/default", "folder of the run: checkpoints, logs, predictions, metrics", flag="work_dir"
-    )
-    seed: int = opt(
-        7, "seed of initial weights, shuffling, dropout and rendered sets", low=0, high=2**32 - 1, flag="seed"
-    )
-    train: LoopConfig = dataclasses.field(default_factory=LoopConfig)
-    eval: ScoringConfig = dataclasses.field(default_factory=ScoringConfig)
-
-    def check(self) -> Iterator[str]:
-        """What contradicts what, each with its remedy: in each section, then (in subclasses) between sections."""
-        if not self.work_dir:
-            yield 'work_dir = "" must name a folder; "." is the current one'
-        for field in dataclasses.fields(self):
-            section = getattr(self, field.name)
-            if dataclasses.is_dataclass(section):
-                yield from section.check() if hasattr(section, "check") else ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Nested plain values, ready for JSON; `parse_config` of it gives an equal configuration."""
-        return json.loads(json.dumps(dataclasses.asdict(self)))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -134,6 +106,7 @@ def register(config: type[TaskConfig]) -> type[TaskConfig]:
 
 
 register(Config)
+register(AnsweringConfig)
 FLAT = {key.metadata["flat"]: name for name, key in KEYS.items() if key.metadata["flat"]}
 """Flat key of older configurations -> key."""
 
@@ -141,8 +114,9 @@ FLAT = {key.metadata["flat"]: name for name, key in KEYS.items() if key.metadata
 # --- layers: file, --set, flags --------------------------------------------------------------------------------------
 
 
-def _merge(entries: Iterable[tuple[str, Entry]]) -> dict[str, Entry]:
-    """The winning entry of every key. ValueError when two names of one setting disagree in one layer."""
+def _merge(entries: Iterable[tuple[str, Entry]], brought: tuple[str, ...]) -> dict[str, Entry]:
+    """The winning entry of every key; `brought`: beginnings of the keys that a checkpoint settles. ValueError when two
+    names of one setting disagree in one layer."""
     merged: dict[str, Entry] = {}
     for key, entry in entries:
         other = merged.get(key)
@@ -156,7 +130,7 @@ def _merge(entries: Iterable[tuple[str, Entry]]) -> dict[str, Entry]:
     start = merged.get("model.checkpoint")
     if start and start.value is not None and start.layer > 0:
         # A checkpoint asked for on the command line brings its own shape and vocabulary: the file's no longer apply.
-        return {key: entry for key, entry in merged.items() if entry.layer > 0 or not key.startswith("model.")}
+        return {key: entry for key, entry in merged.items() if entry.layer > 0 or not key.startswith(brought)}
     return merged
 
 
@@ -205,7 +179,7 @@ def parse_config(
                     f"--{name} sets {full}, which the task {keys['task'].default} does not have: leave it out"
                 )
             entries.append(Entry(keys[full].from_text(given), f"--{name}", 2, full))
-    config = build(kind, keys, _merge(translate(entries, FLAT)))
+    config = build(kind, keys, _merge(translate(entries, FLAT), kind.brought_by_checkpoint))
     for problem in config.check():
         raise ValueError(f"{where}: {problem}")
     return config

@@ -22,6 +22,7 @@ from conf.command_line import DEFAULT_CONF, PROGRAM, make_parser
 from config import FLAGS, RUNS, load_config, schema, schema_markdown, schema_text
 
 LOGGER = logging.getLogger("stylecap")
+_OF_ALL = ("command", "verbose")
 _TORCHRUN = (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
 
 COMMANDS: dict[str, Callable[..., int]] = {}
@@ -68,10 +69,12 @@ def train(config: Any, args: argparse.Namespace) -> int:
 
 @command("eval")
 def evaluate(config: Any, args: argparse.Namespace) -> int:
-    """Caption a split, score it, and write the scores to stdout as one line of JSON.
+    """Caption a split, or answer its questions; score it, and write the scores to stdout as one line of JSON.
 
-    --checkpoint names the model to score; without it, the best one in work_dir is. --control scores, in its place, the
-    model that sees no image (blank-image) or is asked for another style (wrong-style), or no model (constant).
+    --checkpoint names the model to score; without it, the best one in work_dir is. --control scores something else in
+    its place. Of captions: the model that sees no image (blank-image) or is asked for another style (wrong-style), or
+    no model (constant). Of answers: the model that sees no image (question-only) or no words (image-only), or no model
+    (majority: the most frequent training answer of each type of question).
     """
     with _results_only():
         from tasks.evaluating import run_evaluation
@@ -86,7 +89,7 @@ def evaluate(config: Any, args: argparse.Namespace) -> int:
 
 @command("inference")
 def inference(config: Any, args: argparse.Namespace) -> int:
-    """Caption images in the asked styles: a line `image<TAB>style<TAB>caption` each.
+    """Caption images in the asked styles, or answer questions about them: `image<TAB>style or question<TAB>text`.
 
     --checkpoint names the model to use; without it, the best one in work_dir is. Without --style, images are captioned
     in every style that the model knows, and those of a split in the styles that it has for them.
@@ -94,21 +97,42 @@ def inference(config: Any, args: argparse.Namespace) -> int:
     # A comma inside parentheses belongs to the name: "Articulate (Well-spoken, Expressive)".
     styles = [style.strip() for style in re.split(r",(?![^()]*\))", args.style)] if args.style else None
     config = _with_eval(config, {"strict": True} if args.strict else {})
+    asked = {"styles": styles, "questions": args.question}
     with _results_only():
-        from tasks.captioning.inference import run_inference
+        from tasks import inference_of
 
-        captions = run_inference(
+        run, word = inference_of(config)
+        for other, value in asked.items():
+            if other != word and value is not None:
+                raise ValueError(f"--{other[:-1]} does not go with the task {config.task}: leave it out")
+        rows = run(
             config,
             checkpoint=getattr(args, "checkpoint", None),
             images=args.image,
-            styles=styles,
             json_file=args.json,
             random_n=args.random,
             split=args.split or config.eval.split,
             output=args.output,
+            **{word: asked[word]},
         )
-    for caption in captions:
-        _write(f"{caption['image']}\t{caption['style']}\t{caption['caption']}")
+    for row in rows:
+        _write("\t".join((row["image"], row.get("style") or row["question"], row.get("caption") or row["answer"])))
+    return 0
+
+
+@command("predict")
+def predict(config: Any, args: argparse.Namespace) -> int:
+    """Answer every question of a split, and write the file that the official server takes; print its path.
+
+    VQA: JSON of question_id and answer; GQA: JSON of questionId and prediction; NLVR2: CSV; CLEVR: one answer a line.
+    Nothing is written where a question has no features or no answer.
+    """
+    with _results_only():
+        from tasks import prediction_of
+
+        split, checkpoint = args.split or config.eval.split, getattr(args, "checkpoint", None)
+        path = prediction_of(config)(config, split=split, checkpoint=checkpoint, kind=args.kind, output=args.output)
+    _write(str(path))
     return 0
 
 
@@ -234,28 +258,56 @@ def compare(args: argparse.Namespace) -> int:
 
 @command("score", conf=False)
 def score(args: argparse.Namespace) -> int:
-    """Score any system's captions, in COCO's results form, and write the scores to stdout as one line of JSON.
+    """Score any system's captions or answers, and write the scores to stdout as one line of JSON.
 
-    References are Personality-Captions, COCO or Karpathy JSON. With --train, what depends on training captions is
-    there too: style, fluency, copies. With --output, `compare` and `report` take the folder as a run.
+    Captions are in COCO's results form; references are Personality-Captions, COCO or Karpathy JSON. With --train, what
+    depends on training captions is there too: style, fluency, copies. With --output, `compare` and `report` take the
+    folder as a run. Answers (--kind vqa, gqa, nlvr2, nlvr1, clevr) are in the official form of their data set;
+    references are its annotations (vqa) or questions.
     """
     with _results_only():
-        from evaluation.scoring import run_scoring
+        if args.kind != "captions":
+            from evaluation.answer_scoring import score_submission
 
-        scores = run_scoring(
-            args.references,
-            args.predictions,
-            split=args.split,
-            train=args.train,
-            image_dir=args.image_dir,
-            output=args.output,
-            java=not args.no_java,
-            java_timeout_s=args.java_timeout,
-            bootstrap=args.bootstrap,
-            tokenizer=args.tokenizer,
-        )
+            scores = score_submission(args.kind, args.references, args.predictions, choices=args.choices)
+        else:
+            scores = _score_captions(args)
     _write(json.dumps(scores))
     return 0
+
+
+def _score_captions(args: argparse.Namespace) -> dict[str, Any]:
+    from evaluation.scoring import run_scoring
+
+    if args.choices is not None:
+        raise ValueError("--choices belongs to --kind gqa: leave it out")
+    return run_scoring(
+        args.references,
+        args.predictions,
+        split=args.split,
+        train=args.train,
+        image_dir=args.image_dir,
+        output=args.output,
+        java=not args.no_java,
+        java_timeout_s=args.java_timeout,
+        bootstrap=args.bootstrap,
+        tokenizer=args.tokenizer,
+    )
+
+
+@command("features", conf=False)
+def features(args: argparse.Namespace) -> int:
+    """Make, join, cut and check stores of region and grid features; what a store holds is one line of JSON.
+
+    import reads LXMERT's TSV files and folders of .npy or .npz; extract makes grids of one's own pictures. Nothing is
+    overwritten, and nothing is left of a store that could not be finished. The exit code of check is 1 for faults.
+    """
+    with _results_only():
+        from tasks.answering.features import run_features
+
+        result = run_features(**{name: value for name, value in vars(args).items() if name not in _OF_ALL})
+    _write(json.dumps(result))
+    return 1 if result.get("faults") else 0
 
 
 @command("report", conf=False)
@@ -314,7 +366,7 @@ def push(args: argparse.Namespace) -> int:
 
 def _load(args: argparse.Namespace) -> Any:
     flags = {name: getattr(args, name, None) for name in FLAGS}
-    if args.command in ("eval", "inference"):
+    if args.command in ("eval", "inference", "predict"):
         # These name the model to run and the captions decoded together; what was trained, and how, stays as it is.
         flags["eval.batch_size"] = flags.pop("batch_size")
         del flags["checkpoint"]

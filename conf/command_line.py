@@ -42,7 +42,7 @@ def make_parser(commands: Mapping[str, Callable[..., int]], without_conf: Collec
     """
     parser = Parser(
         prog=PROGRAM,
-        description="Stylish image captioning with OFA.",
+        description="Stylish image captioning with OFA; answers to questions about images.",
         parents=[_shared("sets_before")],
         allow_abbrev=False,
     )
@@ -118,7 +118,7 @@ def _train(sub: argparse.ArgumentParser) -> None:
 @arguments("eval")
 def _eval(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--split", choices=SPLITS, help="split to score [eval.split]")
-    sub.add_argument("--control", metavar="NAME", help="blank-image, wrong-style or constant, to hold scores against")
+    sub.add_argument("--control", metavar="NAME", help="what to hold scores against; see above")
     sub.add_argument("--bootstrap", type=natural, metavar="N", help="draws behind the intervals [eval.bootstrap]")
     sub.add_argument("--tokenizer", choices=TOKENIZERS, help="what scores count [eval.tokenizer]")
     _strict(sub)
@@ -131,13 +131,56 @@ def _strict(sub: argparse.ArgumentParser) -> None:
 @arguments("inference")
 def _inference(sub: argparse.ArgumentParser) -> None:
     source = sub.add_mutually_exclusive_group(required=True)
-    source.add_argument("--image", nargs="+", metavar="FILE", help="images to caption")
-    source.add_argument("--json", metavar="FILE", help='[{"image" or "image_hash", "style", "reference"?}, ...]')
-    source.add_argument("--random", type=count, metavar="N", help="N images of a split")
+    source.add_argument("--image", nargs="+", metavar="FILE", help="images to caption, or to ask about")
+    source.add_argument(
+        "--json",
+        metavar="FILE",
+        help='[{"image" or "image_hash", "style", "reference"?}, ...] or {"image", "question"}',
+    )
+    source.add_argument("--random", type=count, metavar="N", help="N images, or questions, of a split")
     sub.add_argument("--style", metavar="A,B", help="styles, separated by commas; default: all")
+    sub.add_argument("--question", nargs="+", metavar="TEXT", help="what to ask about each image")
     sub.add_argument("--split", choices=SPLITS, help="split for --random [eval.split]")
     sub.add_argument("--output", metavar="DIR", help="folder for the JSON and the contact sheets; default work_dir")
     _strict(sub)
+
+
+@arguments("predict")
+def _predict(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--split", choices=SPLITS, help="split to answer [eval.split]")
+    sub.add_argument("--kind", choices=("vqa", "gqa", "nlvr2", "clevr"), help="form of the file; that of data.format")
+    sub.add_argument("--output", metavar="FILE", help="default: SPLIT_predict in work_dir")
+
+
+@arguments("features")
+def _features(sub: argparse.ArgumentParser) -> None:
+    actions = sub.add_subparsers(dest="action", metavar="ACTION", required=True)
+    add = actions.add_parser("import", help="TSV files, or folders of arrays, into a store")
+    add.add_argument("sources", nargs="+", metavar="FILE.tsv|DIR")
+    add.add_argument("--grid", metavar="RxC", help="the arrays of a folder are grids, such as 7x7")
+    add.add_argument("--naming", default="{stem}", metavar="FORM", help='ids of a folder, such as "CLEVR_{number:06d}"')
+    add.add_argument("--detector", default="", metavar="TEXT", help="what made the features, for the record")
+    extract = actions.add_parser("extract", help="grid features of pictures, by a frozen network; resumable")
+    extract.add_argument("--images", nargs="+", required=True, metavar="DIR|ZIP")
+    extract.add_argument(
+        "--tower", default="lite0", metavar="NAME", help="lite0 or resnet:FILE (torchvision's weights)"
+    )
+    extract.add_argument("--grid", type=count, default=7, metavar="N", help="cells along each side; 7")
+    extract.add_argument(
+        "--side", type=count, default=224, metavar="PIXELS", help="of the square that is looked at; 224"
+    )
+    extract.add_argument("--batch", type=count, default=32, metavar="N", help="pictures at a time; 32")
+    merge = actions.add_parser("merge", help="several stores as one")
+    merge.add_argument("stores", nargs="+", metavar="STORE")
+    subset = actions.add_parser("subset", help="some pictures of a store")
+    subset.add_argument("store", metavar="STORE")
+    subset.add_argument("--ids", required=True, metavar="FILE", help="ids, one a line")
+    check = actions.add_parser("check", help="look for damage; reads all of it")
+    check.add_argument("store", metavar="STORE")
+    for one in (add, extract, merge, subset):
+        one.add_argument("--out", required=True, metavar="STORE", help="a folder that does not exist yet")
+    for one in (add, extract):
+        one.add_argument("--dtype", choices=("float16", "float32"), default="float16", help="of the numbers; float16")
 
 
 @arguments("doctor")
@@ -181,15 +224,23 @@ def _compare(sub: argparse.ArgumentParser) -> None:
 @arguments("score")
 def _score(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
+        "--kind", choices=("captions", "vqa", "gqa", "nlvr2", "nlvr1", "clevr"), default="captions", help="captions"
+    )
+    sub.add_argument(
         "--references",
         required=True,
         metavar="FILE",
-        help='Personality-Captions, COCO or Karpathy JSON, [{"image_id", "caption"}, ...] or {id: [captions]}',
+        help='Personality-Captions, COCO or Karpathy JSON, [{"image_id", "caption"}, ...] or {id: [captions]}; '
+        "of answers: annotations or questions",
     )
     sub.add_argument(
-        "--predictions", required=True, metavar="FILE", help='[{"image_id", "caption", "style"?}, ...], or a line each'
+        "--predictions",
+        required=True,
+        metavar="FILE",
+        help='[{"image_id", "caption", "style"?}, ...], or a line each; official answers',
     )
     sub.add_argument("--tokenizer", choices=TOKENIZERS, default="ptb", help="characters: for text without spaces")
+    sub.add_argument("--choices", metavar="FILE", help="gqa: its choices, for validity and plausibility")
     sub.add_argument("--split", default="test", choices=SPLITS, help="split of a Karpathy file; test")
     sub.add_argument("--train", metavar="FILE", help="training captions, for what is measured by them")
     sub.add_argument("--image_dir", default=".", metavar="DIR", help="folder of the images, for reports")

@@ -1,10 +1,22 @@
 """Sections that every task has; a task's own add to them. Imports the standard library only."""
+# ruff: noqa: RUF009  opt() declares a dataclass field
 
 import dataclasses
+import json
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 from conf.typed import opt
+
+RUNS = "work_dir"
+"""The folder that holds the folders of runs."""
+# fmt: off
+Schedule = Literal[
+    "linear", "polynomial", "cosine", "constant", "warmup_constant", "warmup_linear", "warmup_linear_yx",
+    "warmup_cosine", "warmup_stair", "vqa_constant",
+]
+# fmt: on
+"""How the rate falls: `trainers.schedules.learning_rate` has the formulas."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -20,7 +32,10 @@ class LoopConfig:
     warmup_proportion: float = opt(
         0.06, "share of all steps in which the rate rises from 0", low=0, below=1, flag="warm_up"
     )
-    schedule: Literal["linear", "polynomial", "cosine"] = opt("polynomial", "how the rate falls after warm-up")
+    schedule: Schedule = opt("polynomial", "how the rate falls after warm-up")
+    schedule_every: float = opt(2.0, "warmup_stair: epochs between two drops", above=0)
+    schedule_factor: float = opt(0.1, "warmup_stair, vqa_constant: what a drop multiplies the rate by", above=0, high=1)
+    schedule_drops: str = opt("4,6", "vqa_constant: epochs, counted from 0, at whose beginning the rate drops")
     weight_decay: float = opt(0.01, "AdamW's decoupled decay of weight matrices", low=0, below=1, flag="weight_decay")
     adam_betas: tuple[float, float] = opt((0.9, 0.999), "AdamW's decay rates of both moments", low=0, below=1)
     adam_eps: float = opt(1e-8, "AdamW's term against division by zero", above=0)
@@ -52,6 +67,8 @@ class LoopConfig:
         """What contradicts what, with its remedy."""
         if self.lr_end > self.lr:
             yield f"train.lr_end = {self.lr_end:g} is above train.lr = {self.lr:g}; lower it, the rate can only fall"
+        if not all(part.strip().isdecimal() for part in self.schedule_drops.split(",")):
+            yield f'train.schedule_drops = "{self.schedule_drops}" must be epochs with commas between, such as "4,6"'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,3 +83,34 @@ class ScoringConfig:
     def check(self) -> Iterator[str]:
         """What contradicts what, with its remedy."""
         yield from ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TaskConfig:
+    """What the configuration of every task has. Immutable; `dataclasses.replace` makes variants."""
+
+    brought_by_checkpoint: ClassVar[tuple[str, ...]] = ("model.",)
+    """Beginnings of the keys that a checkpoint given on the command line settles: the file's no longer apply."""
+
+    task: str = opt("", "what is learnt; chooses the sections of the configuration")
+    work_dir: str = opt(
+        f"{RUNS}/default", "folder of the run: checkpoints, logs, predictions, metrics", flag="work_dir"
+    )
+    seed: int = opt(
+        7, "seed of initial weights, shuffling, dropout and rendered sets", low=0, high=2**32 - 1, flag="seed"
+    )
+    train: LoopConfig = dataclasses.field(default_factory=LoopConfig)
+    eval: ScoringConfig = dataclasses.field(default_factory=ScoringConfig)
+
+    def check(self) -> Iterator[str]:
+        """What contradicts what, each with its remedy: in each section, then (in subclasses) between sections."""
+        if not self.work_dir:
+            yield 'work_dir = "" must name a folder; "." is the current one'
+        for field in dataclasses.fields(self):
+            section = getattr(self, field.name)
+            if dataclasses.is_dataclass(section):
+                yield from section.check() if hasattr(section, "check") else ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested plain values, ready for JSON; `parse_config` of it gives an equal configuration."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))

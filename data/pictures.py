@@ -94,6 +94,14 @@ class Pictures:
                 f"{', '.join(self.places)}: cannot decode picture {image_id!r} ({error}): replace it"
             ) from None
 
+    def file_of(self, image_id: str) -> str | None:
+        """The path of a picture that is a file of its own; None of one in a zip or array file, or that is not there."""
+        for name in self._candidates(image_id):
+            for place, path in zip(self._places, self.places, strict=True):
+                if isinstance(place, _Folder) and place.exists(name):
+                    return os.path.join(path, name)
+        return None
+
     def _candidates(self, image_id: str) -> Iterator[str]:
         likely = self._suffix  # another thread may change it meanwhile
         if likely:

@@ -1,8 +1,9 @@
 """BERT's WordPiece vocabulary, read into transformers' own tokenizer: LXMERT and VisualBERT share it."""
 
 import json
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from data.reading import parse_json, read_text
 
 VOCAB_FILE = "vocab.txt"
 SPECIAL = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
+_WORD = re.compile(r"\w+|[^\w\s]")
 _TOKENIZER_FILE, _TOKENIZER_CONFIG_FILE = "tokenizer.json", "tokenizer_config.json"
 _WHOSE = f"a WordPiece vocabulary, such as bert-base-uncased's, lists {', '.join(SPECIAL.values())} among its entries"
 
@@ -43,6 +45,26 @@ def load_wordpiece(source: str | Path | Sequence[str], *, lower_case: bool | Non
     vocab = {entry: number for number, entry in enumerate(entries)}
     tokens: dict[str, Any] = {f"{name}_token": token for name, token in SPECIAL.items()}
     return BertTokenizer(vocab=vocab, do_lower_case=lower_case is not False, **tokens)
+
+
+def make_wordpiece(texts: Iterable[str], size: int) -> list[str]:
+    """The entries of a vocabulary for these texts: the special ones, every character, and the most frequent words.
+
+    At most `size` entries, the special ones and characters always among them; a word that is left out is spelled.
+    Numbers and marks are words of their own, letter case is ignored.
+    """
+    words: Counter[str] = Counter()
+    for text in texts:
+        words.update(_WORD.findall(text.lower()))
+    characters = sorted({character for word in words for character in word})
+    entries = [*SPECIAL.values(), *characters, *(f"##{character}" for character in characters)]
+    known = set(entries)
+    for word, _ in sorted(words.items(), key=lambda item: (-item[1], item[0])):
+        if len(entries) >= size:
+            break
+        if word not in known:
+            entries.append(word)
+    return entries
 
 
 def entries_of(tokenizer: BertTokenizer) -> list[str]:

@@ -19,8 +19,8 @@ from trainers.checkpointing import CheckpointFolder
 from trainers.distributed import World
 from trainers.loop import Loop
 from trainers.memory import keep_freed_memory
-from trainers.optimizer import adamw
-from trainers.schedule import learning_rate
+from trainers.optimizer import optimizer_of
+from trainers.schedules import learning_rate_of
 
 LOGGER = logging.getLogger("stylecap")
 
@@ -108,16 +108,22 @@ def prepare(config: Any, world: World, resume: bool, allow_changed_data: bool = 
         task.items(config, built, records["train"], world),
         objective,
         collate=built.collate,
-        optimizer=lambda model: adamw(
-            model, lr=train.lr, betas=train.adam_betas, eps=train.adam_eps, weight_decay=train.weight_decay
+        optimizer=optimizer_of(
+            getattr(train, "optimizer", "adamw"),
+            lr=train.lr,
+            betas=train.adam_betas,
+            eps=train.adam_eps,
+            weight_decay=train.weight_decay,
         ),
-        rate=lambda step, total: learning_rate(
-            step,
-            total=total,
+        rate=learning_rate_of(
+            train.schedule,
             lr=train.lr,
             lr_end=train.lr_end,
             warmup_proportion=train.warmup_proportion,
-            schedule=train.schedule,
+            epochs=train.max_epochs,
+            every=train.schedule_every,
+            factor=train.schedule_factor,
+            drops=[int(part) for part in train.schedule_drops.split(",")],
         ),
         write_model=built.write,
         validate=task.validate(config, built, records, world) if "val" in records else None,

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 import finetune
-from config import FLAGS, KEYS
+from conf.typed import keys_of
+from config import FLAGS, KEYS, Config
 from tests.conftest import ROOT
 
 CONF = {"model": {"preset": "tiny", "vocabulary": "train"}, "data": {"format": "demo"}}
@@ -114,7 +115,7 @@ def test_the_schema_is_text_or_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert finetune.main(["conf", "--schema"]) == 0
     assert "train.lr = 5e-05  (number, > 0)  --lr\n    peak learning rate" in capsys.readouterr().out
     assert finetune.main(["conf", "--schema", "--json"]) == 0
-    assert {row["key"] for row in json.loads(capsys.readouterr().out)} == set(KEYS)
+    assert {row["key"] for row in json.loads(capsys.readouterr().out)} == set(keys_of(Config))
 
 
 def test_without_conf_the_embedded_default_is_used(capsys, monkeypatch) -> None:

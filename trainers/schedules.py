@@ -10,6 +10,8 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any
 
+from trainers.schedule import learning_rate
+
 #: From progress to factor.
 Schedule = Callable[[float], float]
 
@@ -101,6 +103,31 @@ def make_schedule(name: str, *, warmup: float = 0.0, epochs: float | None = None
     if "every" in wanted and settings["every"] <= 0:
         raise ValueError(f"schedule {name}: every is {settings['every']} epochs; it must be more than 0")
     return partial(function, **{option: settings[option] for option in wanted})
+
+
+def learning_rate_of(
+    name: str,
+    *,
+    lr: float,
+    lr_end: float,
+    warmup_proportion: float,
+    epochs: float,
+    every: float = 2.0,
+    factor: float = 0.1,
+    drops: Sequence[int] = (4, 6),
+) -> Callable[[int, int], float]:
+    """(update from 0, updates of the run) -> learning rate, of a schedule of `SCHEDULES` or of `trainers.schedule`.
+
+    Those of `SCHEDULES` begin at rate 0 as the originals do, the others one step above it; a floor is `lr_end`.
+    Raises ValueError as `make_schedule`.
+    """
+    if name not in SCHEDULES:
+        return lambda step, total: learning_rate(
+            step, total=total, lr=lr, lr_end=lr_end, warmup_proportion=warmup_proportion, schedule=name
+        )
+    options = {"floor": lr_end / lr, "every": every, "factor": factor, "drops": tuple(drops)}
+    schedule = make_schedule(name, warmup=warmup_proportion, epochs=epochs, **options)
+    return lambda step, total: lr * schedule(step / total)
 
 
 def _rise(progress: float, warmup: float) -> float:

@@ -4,14 +4,12 @@ The requests of one image are decoded together, so that its pixels go through th
 styles; the encoder runs once a prompt.
 """
 
-import contextlib
 import copy
 import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
@@ -24,6 +22,7 @@ from data.samples import Sample
 from models.ofa.generation import Hypothesis, beam_search
 from models.ofa.modeling import OFAModel
 from tasks.captioning.asked_images import Loaded, RequestedImages, collate_whole, plan_batches
+from tasks.predicting import evaluating
 
 if TYPE_CHECKING:
     from preprocessors import OfaStylishImageCaptioningPreprocessor
@@ -219,34 +218,9 @@ def place(model: OFAModel, device: str) -> OFAModel:
     return model.eval()
 
 
-@contextlib.contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """`model` in evaluation mode; afterwards every module is in the mode it was in, frozen parts among them."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-
-
 def unique_images(samples: Sequence[Sample]) -> list[str]:
     """The image paths of samples, each once, in order of first appearance."""
     return list(dict.fromkeys(sample.image for sample in samples))
-
-
-def shard(items: Sequence[T], rank: int, world: int) -> Sequence[T]:
-    """The part of `items` that process `rank` of `world` captions: contiguous, so that an image mostly stays whole.
-
-    The parts' sizes differ by at most one; `merge` puts results of all ranks in order again.
-    """
-    return items[rank * len(items) // world : (rank + 1) * len(items) // world]
-
-
-def merge(parts: Sequence[Sequence[T]]) -> list[T]:
-    """The results of all ranks, given in the order of ranks, as one list in the order of the items."""
-    return list(chain.from_iterable(parts))
 
 
 def _tell_faults(samples: Sequence[Sample], captions: Sequence[Caption]) -> None:

@@ -4,7 +4,6 @@
 `save_directory` wrote.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,7 +12,6 @@ from modelscope.models.builder import MODELS
 from modelscope.outputs import OutputKeys
 from modelscope.pipelines.base import Pipeline
 from modelscope.pipelines.builder import PIPELINES
-from modelscope.utils import automodel_utils
 from modelscope.utils.constant import Tasks
 from torch import Tensor
 from transformers.modeling_outputs import Seq2SeqLMOutput
@@ -23,6 +21,7 @@ from models.ofa.generation import beam_search
 from models.ofa.saving import GENERATION, MODEL, PIPELINE
 from preprocessors.collate import collate
 from preprocessors.stylish import OfaStylishImageCaptioningPreprocessor
+from tasks.hub import keep_local_directories_off_the_hub
 
 __all__ = ["OfaStylishImageCaptioningPreprocessor", "StylishCaptioningPipeline", "StylishOFA"]
 
@@ -82,15 +81,4 @@ class StylishCaptioningPipeline(Pipeline):
         return {OutputKeys.CAPTION: caption if isinstance(caption, list) else [caption]}
 
 
-def _keep_local_directories_off_the_hub() -> None:
-    """Let ModelScope see that a relative path such as `work_dir/best` is no hub id.
-
-    Its check whether a model's publisher is trusted takes anything with one slash for a hub id and asks the hub, for
-    20 seconds when there is no network, before it looks whether that path exists.
-    """
-    looks_like_an_id = automodel_utils._is_valid_hub_model_id
-    automodel_utils._is_valid_hub_model_id = lambda name: looks_like_an_id(name) and not os.path.exists(name)
-
-
-if hasattr(automodel_utils, "_is_valid_hub_model_id"):  # older releases have no such check
-    _keep_local_directories_off_the_hub()
+keep_local_directories_off_the_hub()

@@ -23,12 +23,13 @@ from rewards.document_frequency import table_of_split
 from tasks.base import Built, DrawnSet
 from tasks.captioning import trainer as registered_trainer
 from tasks.captioning.build import build_model, built, open_model
-from tasks.captioning.captioner import Caption, Captioner, merge, shard
+from tasks.captioning.captioner import Caption, Captioner
 from tasks.captioning.controls import CONTROLS, constant_captions, in_next_style
 from tasks.captioning.items import TrainingItems
 from tasks.captioning.objectives import build_objective, style_tasks
 from tasks.captioning.records import checked, examined, identity, read_annotations, search_settings
 from tasks.captioning.requests import check_judging, check_requests, in_many_styles, predicted_by
+from tasks.predicting import merge, shard
 from trainers.distributed import World
 from trainers.objective import Objective
 from trainers.observer import Observer

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from data.samples import Sample
 from models.ofa import OFAModel
 from models.ofa.generation import beam_search
-from tasks.captioning.captioner import Captioner, evaluating, merge, plan_batches, shard
+from tasks.captioning.captioner import Captioner, plan_batches
+from tasks.predicting import evaluating, merge, shard
 from tests.models.nano import STYLES, nano_captioner, nano_model, nano_preprocessor, noisy_picture
 
 SEARCH: dict[str, Any] = {

