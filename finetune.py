@@ -18,8 +18,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from conf.command_line import DEFAULT_CONF, PROGRAM, make_parser
-from config import FLAGS, RUNS, load_config, schema, schema_markdown, schema_text
+from conf.asked import configuration_of, refuse_configuration
+from conf.command_line import PROGRAM, make_parser
+from config import RUNS, schema, schema_markdown, schema_text
 
 LOGGER = logging.getLogger("stylecap")
 _OF_ALL = ("command", "verbose")
@@ -364,29 +365,6 @@ def push(args: argparse.Namespace) -> int:
 # --- running them -----------------------------------------------------------------------------------------------------
 
 
-def _load(args: argparse.Namespace) -> Any:
-    flags = {name: getattr(args, name, None) for name in FLAGS}
-    if args.command in ("eval", "inference", "predict"):
-        # These name the model to run and the captions decoded together; what was trained, and how, stays as it is.
-        flags["eval.batch_size"] = flags.pop("batch_size")
-        del flags["checkpoint"]
-    sets = getattr(args, "sets_before", []) + getattr(args, "sets_after", [])
-    return load_config(getattr(args, "conf", None) or _default_conf(), sets, flags)
-
-
-def _default_conf() -> str:
-    """The default configuration of this folder, else the one beside this file: commands work from any folder."""
-    beside = Path(__file__).resolve().parent / DEFAULT_CONF
-    return str(beside) if beside.is_file() and not Path(DEFAULT_CONF).exists() else DEFAULT_CONF
-
-
-def _refuse_configuration(args: argparse.Namespace) -> None:
-    for name in ("conf", "sets_before", "sets_after", *FLAGS):
-        if hasattr(args, name):
-            option = "set" if name.startswith("sets_") else name
-            raise ValueError(f"{args.command} reads no configuration: leave --{option} out")
-
-
 def _set_up_logging(verbose: bool) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
@@ -404,9 +382,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             return print_schema(args)
         run = COMMANDS[args.command]
         if args.command in _WITHOUT_CONF:
-            _refuse_configuration(args)
+            refuse_configuration(args)
             return run(args)
-        return run(_load(args), args)
+        return run(configuration_of(args), args)
     except KeyboardInterrupt:
         sys.stderr.write(f"{PROGRAM}: interrupted\n")
         return 130
