@@ -46,10 +46,12 @@ def claimed(path: Path, remedy: str) -> TextIO:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path` to write to; renamed to `path` at the end, removed after an error."""
+    """Yields a temporary path beside `path` to write to; at the end its content is put on disk and it is renamed to
+    `path`; after an error it is removed."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
+        _sync(temporary)  # or a crash could leave the name without the content
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -112,8 +114,6 @@ def write_text(path: Path, text: str) -> None:
     # Half a character, which JSON may carry, is written as JSON writes it.
     with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", errors="backslashreplace") as stream:
         stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -8,6 +8,7 @@ from metrics.tokenizers import unspaced_share
 LOGGER = logging.getLogger("stylecap")
 _MOSTLY = 0.5  # share of letters
 _LOOKED_AT = 1000  # references
+_ZERO = 1e-4  # of BLEU, which is never quite 0
 
 
 def warn_of_unspaced(references: Sequence[Sequence[str]], tokenizer: str) -> None:
@@ -23,7 +24,7 @@ def warn_of_unspaced(references: Sequence[Sequence[str]], tokenizer: str) -> Non
 def warn_of_zeros(scores: Mapping[str, float | None], predictions: Sequence[str]) -> None:
     """Say when all scores are 0 although there are captions: the two sides hardly are about the same images."""
     known = [value for value in scores.values() if value is not None]
-    if known and not any(known) and any(caption.strip() for caption in predictions):
+    if known and max(known) < _ZERO and any(caption.strip() for caption in predictions):
         LOGGER.warning(
             "Every score is 0: no caption shares a word with its references. Are these the captions of these images, "
             "in the same language, with spaces between words (else --tokenizer characters)?"
