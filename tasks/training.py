@@ -29,6 +29,7 @@ FREE_ON_RESUME = {
     "work_dir",
     "data.num_workers",
     "data.cache_images",
+    "data.feature_dir",
     "train.log_every",
     "train.sharding",
     "train.keep_checkpoints",
@@ -44,7 +45,7 @@ FREE_ON_RESUME = {
 }
 #: Of the loop itself, from the section `train`.
 _LOOP = (
-    *("max_epochs", "max_steps", "batch_size", "gradient_accumulation", "clip_norm", "dtype", "sharding"),
+    *("max_epochs", "max_steps", "batch_size", "gradient_accumulation", "clip_norm", "ema", "dtype", "sharding"),
     *("checkpoint_every", "keep_checkpoints", "best_metric", "early_stop_patience", "max_skipped_updates"),
     *("stall_warning_s", "log_every"),
 )
@@ -107,7 +108,12 @@ def prepare(config: Any, world: World, resume: bool, allow_changed_data: bool = 
         objective,
         collate=built.collate,
         optimizer=lambda model: adamw(
-            model, lr=train.lr, betas=train.adam_betas, eps=train.adam_eps, weight_decay=train.weight_decay
+            model,
+            lr=train.lr,
+            betas=train.adam_betas,
+            eps=train.adam_eps,
+            weight_decay=train.weight_decay,
+            own_rates=[(part, rate / train.lr) for part, rate in built.own_rates],
         ),
         rate=lambda step, total: learning_rate(
             step,

@@ -19,6 +19,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from data.loading import ImageCache
 from data.samples import Sample
 from models.ofa.generation import beam_search
 from models.ofa.modeling import OFAModel
@@ -49,13 +50,20 @@ class Captioner:
 
     `dtype` is the autocast type of the matrix products; the weights are left as they are. The model may be one that is
     being trained: it is used in evaluation mode and left in the mode it was in, and no global generator of random
-    numbers is advanced.
+    numbers is advanced. `features` holds what the model's tower makes of images: where it has all that are asked for,
+    none is loaded.
     """
 
     def __init__(
-        self, model: OFAModel, preprocessor: "OfaStylishImageCaptioningPreprocessor", *, dtype: DType = "float32"
+        self,
+        model: OFAModel,
+        preprocessor: "OfaStylishImageCaptioningPreprocessor",
+        *,
+        dtype: DType = "float32",
+        features: ImageCache | None = None,
     ) -> None:
         self.model = model
+        self.features = features
         # A copy, because the one of a trainer crops at random; the vocabulary and the style map are shared.
         self.preprocessor = copy.copy(preprocessor)
         self.preprocessor.mode = "inference"
@@ -150,8 +158,9 @@ class Captioner:
     def _batches(
         self, samples: Sequence[Sample], batch_size: int, num_workers: int, blank_images: bool
     ) -> Iterator[dict[str, Any]]:
+        features = None if blank_images or not self._known(samples) else self.features
         loader = DataLoader(
-            _Items(samples, self.preprocessor, blank_images),
+            _Items(samples, self.preprocessor, blank_images, features),
             batch_sampler=plan_batches([sample.image for sample in samples], batch_size),
             collate_fn=_collate,
             num_workers=num_workers,
@@ -184,6 +193,10 @@ class Captioner:
         text = self.preprocessor.tokenizer.decode(tokens.tolist(), skip_special_tokens=True)
         assert isinstance(text, str)
         return Caption(" ".join(text.split()), ended=len(tokens) <= longest)
+
+    def _known(self, samples: Sequence[Sample]) -> bool:
+        """Whether the features of all images are there: those of pixels and kept ones do not go into one batch."""
+        return self.features is not None and all(image in self.features for image in unique_images(samples))
 
     def _check(self, samples: Sequence[Sample], blank_images: bool) -> None:
         """Find what is wrong before the first image is decoded, not an hour later."""
@@ -263,17 +276,24 @@ class _Items(Dataset[Any]):
     """
 
     def __init__(
-        self, samples: Sequence[Sample], preprocessor: "OfaStylishImageCaptioningPreprocessor", blank_images: bool
+        self,
+        samples: Sequence[Sample],
+        preprocessor: "OfaStylishImageCaptioningPreprocessor",
+        blank_images: bool,
+        features: ImageCache | None,
     ) -> None:
         self.samples = samples
         self.preprocessor = preprocessor
         self.blank_images = blank_images
+        self.features = features
 
     def __getitem__(self, rows: tuple[int, ...]) -> Mapping[str, Any] | ValueError:
         # The row takes the place of the image's id: it tells where the caption belongs, whatever the batch does to it.
         asked = [replace(self.samples[row], image_id=str(row), caption="", references=()) for row in rows]
+        image = asked[0].image
+        shown = None if self.blank_images else image if self.features is None else self.features[image]
         try:
-            return self.preprocessor({"image": None if self.blank_images else asked[0].image, "samples": asked})
+            return self.preprocessor({"image": shown, "samples": asked})
         except ValueError as error:
             return error
 

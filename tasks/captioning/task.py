@@ -15,6 +15,7 @@ from data.run_folder import RunFolder
 from evaluation.caption_scores import evaluate_captions
 from evaluation.judgement import Judgement
 from evaluation.judging import judge
+from models.ofa import OFAModel
 from preprocessors.images import ImageTransform, load_image
 from report.card import Card
 from rewards.document_frequency import table_of_split
@@ -23,6 +24,7 @@ from tasks.captioning import trainer as registered_trainer
 from tasks.captioning.build import build_model, built, open_model
 from tasks.captioning.captioner import Caption, Captioner, merge, shard
 from tasks.captioning.controls import CONTROLS, constant_captions, in_next_style
+from tasks.captioning.features import feature_cache
 from tasks.captioning.items import TrainingItems
 from tasks.captioning.objectives import build_objective, style_tasks
 from tasks.captioning.records import checked, examined, identity, read_annotations, search_settings
@@ -70,10 +72,14 @@ class Captioning:
         return built(config, model, preprocessor)
 
     def items(self, config: Config, built: Built, records: Split, world: World) -> TrainingItems:
-        cache = world.in_turn(lambda: _image_cache(config, records)) if config.data.cache_images else None
-        one_a_request = config.train.objective == "scst"
+        train = config.train
+        cache = world.in_turn(lambda: _kept(config, built.model, records, world))
         groups = CaptionGroupsDataset(
-            records, config.train.captions_per_image, config.seed, cache, one_a_request=one_a_request
+            records,
+            train.captions_per_image,
+            config.seed,
+            cache,
+            captions_per_request=1 if train.objective == "scst" else train.captions_per_request,
         )
         return TrainingItems(groups, built.preprocessor, config.seed)
 
@@ -86,7 +92,8 @@ class Captioning:
         self, config: Config, built: Built, records: Mapping[str, Split], world: World
     ) -> Callable[[], dict[str, Any]]:
         requests, settings = records["val"].requests(), search_settings(config)
-        captioner = Captioner(built.model, built.preprocessor, dtype=config.train.dtype)
+        features = world.in_turn(lambda: feature_cache(config, built.model, records["val"], mirrored=False))
+        captioner = Captioner(built.model, built.preprocessor, dtype=config.train.dtype, features=features)
         frequency = table_of_split(RunFolder(config.work_dir), records["train"]) if world.is_main else None
 
         def score() -> dict[str, Any]:
@@ -124,7 +131,8 @@ class Captioning:
         if built is None:
             constant = constant_captions(read_annotations(config, "train"), samples, seed=config.seed)
             return [Caption(constant[sample.style], ended=True) for sample in samples], []
-        captioner = Captioner(built.model, built.preprocessor, dtype=captioner_dtype(config))
+        features = feature_cache(config, built.model, records, mirrored=False) if control != "blank-image" else None
+        captioner = Captioner(built.model, built.preprocessor, dtype=captioner_dtype(config), features=features)
         asked = in_next_style(samples, records.styles) if control == "wrong-style" else samples
         settings: dict[str, Any] = {"blank_images": control == "blank-image", **search_settings(config)}
         images, styles_each = config.eval.sensitivity_images, config.eval.sensitivity_styles
@@ -166,6 +174,14 @@ def captioner_dtype(config: Config) -> Literal["float32", "bfloat16", "float16"]
     """That of training, so that scores are those of its validation; no CPU computes in float16."""
     dtype = config.train.dtype
     return "float32" if dtype == "float16" and not torch.cuda.is_available() else dtype
+
+
+def _kept(config: Config, model: OFAModel, split: Split, world: World) -> ImageCache | None:
+    """What is kept of the training images: their features, or decoded pixels, or nothing."""
+    if config.data.cache_features:
+        model.to(world.device)
+        return feature_cache(config, model, split, mirrored=config.data.flip)
+    return _image_cache(config, split) if config.data.cache_images else None
 
 
 def _image_cache(config: Config, split: Split) -> ImageCache:
