@@ -260,6 +260,12 @@ class EvalConfig(ScoringConfig):
     min_len: int = opt(1, "fewest tokens of a caption", low=0)
     no_repeat_ngram_size: int = opt(3, "no n-gram of this length appears twice in a caption; 0 = allowed", low=0)
     length_penalty: float = opt(1.0, "scores are divided by length to this power; above 1 favours long captions")
+    style_guidance: float | dict[str, Any] = opt(
+        0.0,
+        "how far decoding goes away from the image's other styles: 0 = not at all, or an object {style: number}",
+        flag="guidance",
+    )
+    image_guidance: float = opt(0.0, "how far decoding goes away from what is said without the image; 0 = not at all")
     scorer: Literal["stylecap", "pycocoevalcap"] = opt(
         "stylecap", "this project's scorers (no Java for BLEU, ROUGE, CIDEr), or the original tool chain"
     )
@@ -276,3 +282,6 @@ class EvalConfig(ScoringConfig):
         yield from super().check()
         if self.min_len > self.max_len_b:
             yield f"eval.min_len = {self.min_len} is above eval.max_len_b = {self.max_len_b}; lower it"
+        for style, strength in self.style_guidance.items() if isinstance(self.style_guidance, dict) else ():
+            if isinstance(strength, bool) or not isinstance(strength, int | float) or not math.isfinite(strength):
+                yield f"eval.style_guidance: the strength of {style} is {json.dumps(strength)}; it must be a number"

@@ -130,8 +130,8 @@ class CaptionGroupsDataset(Dataset[dict[str, Any]]):
 
     `captions_per_request` leaves at most so many captions of each image and style in an epoch.
 
-    `image` is the path, or what a cache holds for it: the decoded uint8 [S, S, 3], or features. `set_epoch` draws new groups, in loader workers
-    that stay alive between epochs too; their number is the same in every epoch.
+    `image` is the path, or what a cache holds for it: the decoded uint8 [S, S, 3], or features. `set_epoch` draws new
+    groups, in loader workers that stay alive between epochs too; their number is the same in every epoch.
     """
 
     def __init__(

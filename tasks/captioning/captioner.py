@@ -21,9 +21,9 @@ from tqdm import tqdm
 
 from data.loading import ImageCache
 from data.samples import Sample
-from models.ofa.generation import beam_search
 from models.ofa.modeling import OFAModel
 from preprocessors.collate import collate
+from tasks.captioning.decoding import Guidance, decode_prompts
 
 if TYPE_CHECKING:
     from preprocessors import OfaStylishImageCaptioningPreprocessor
@@ -108,6 +108,8 @@ class Captioner:
         min_len: int,
         no_repeat_ngram_size: int,
         length_penalty: float,
+        style_guidance: float | Mapping[str, float] = 0.0,
+        image_guidance: float = 0.0,
         num_workers: int = 0,
         blank_images: bool = False,
         progress: bool = True,
@@ -118,6 +120,7 @@ class Captioner:
             batch_size: most captions that are decoded at once. An image that is asked for more than that goes through
                 the ResNet once for each such part.
             beam_size, max_len_b, min_len, no_repeat_ngram_size, length_penalty: as in `generation.beam_search`.
+            style_guidance, image_guidance: as in `decoding.Guidance`; 0 is plain beam search.
             num_workers: processes that load images; 0 loads them here.
             blank_images: show the model uniform mid-grey (pixels of 0 after normalisation) in place of every image.
             progress: show a bar on stderr when it takes more than a few seconds.
@@ -129,6 +132,8 @@ class Captioner:
         if batch_size < 1:
             raise ValueError(f"eval.batch_size is {batch_size}: decode at least 1 caption at a time")
         self._check(samples, blank_images)
+        guidance = Guidance(style_guidance, image_guidance)
+        guidance.check(self.preprocessor.style_map)
         search: dict[str, Any] = {
             "beam_size": beam_size,
             "max_len_b": max_len_b,
@@ -149,7 +154,7 @@ class Captioner:
         autocast = torch.autocast(self.model.device.type, getattr(torch, self.dtype), enabled=self.dtype != "float32")
         with bar, evaluating(self.model), autocast:
             for batch in self._batches(samples, batch_size, num_workers, blank_images):
-                texts = self._decode(batch, blank_images, search)
+                texts = self._decode(batch, blank_images, guidance, search)
                 for row, text in zip(batch["requests"], texts, strict=True):
                     captions[int(row["image_id"])] = text
                 bar.update(len(texts))
@@ -172,17 +177,17 @@ class Captioner:
                 raise batch
             yield batch
 
-    def _decode(self, batch: Mapping[str, Any], blank_images: bool, search: Mapping[str, Any]) -> list[Caption]:
+    def _decode(
+        self, batch: Mapping[str, Any], blank_images: bool, guidance: Guidance, search: Mapping[str, Any]
+    ) -> list[Caption]:
         """The captions of a batch, one a row of its `encoder_index`."""
         device = self.model.device
-        found = beam_search(
-            self.model,
-            batch["input_ids"].to(device, non_blocking=True),
-            batch["patch_images"].to(device, non_blocking=True, memory_format=torch.channels_last),
-            batch["patch_masks"].to(device, non_blocking=True) | blank_images,
-            image_index=batch["image_index"].to(device, non_blocking=True),
-            **search,
+        on_device = {name: batch[name].to(device, non_blocking=True) for name in ("input_ids", "image_index")}
+        on_device["patch_images"] = batch["patch_images"].to(
+            device, non_blocking=True, memory_format=torch.channels_last
         )
+        on_device["patch_masks"] = batch["patch_masks"].to(device, non_blocking=True) | blank_images
+        found = decode_prompts(self.model, self.preprocessor.builder, {**batch, **on_device}, guidance, search)
         # A model whose numbers have run away finishes nothing: its caption is empty, and the scores will tell.
         longest = search["max_len_b"]
         best = [hypotheses[0].tokens if hypotheses else None for hypotheses in found]
