@@ -16,20 +16,30 @@ from data.feature_cache import FeatureCache
 from data.run_folder import RunFolder
 from models.ofa import OFAModel
 from models.ofa.resnet import ImageTower
+from preprocessors import OfaStylishImageCaptioningPreprocessor
 from preprocessors.images import ImageTransform, load_image
 
 LOGGER = logging.getLogger("stylecap")
 
 
-def feature_cache(config: Config, model: OFAModel, split: Split, *, mirrored: bool) -> FeatureCache | None:
+def feature_cache(
+    config: Config,
+    model: OFAModel,
+    preprocessor: OfaStylishImageCaptioningPreprocessor,
+    split: Split,
+    *,
+    mirrored: bool,
+) -> FeatureCache | None:
     """What the model's image tower makes of the images of a split; None where `data.cache_features` is off.
 
-    Computed where the model is, with its weights as they are. `mirrored`: a second view of each image.
-    Raises ValueError for an image that is missing or broken.
+    Computed where the model is, with its weights as they are, at the sizes of its preprocessor. `mirrored`: a second
+    view of each image. Raises ValueError for an image that is missing or broken.
     """
     if not config.data.cache_features:
         return None
-    tower, side = model.encoder.embed_images, config.data.patch_image_size
+    sizes = [preprocessor.settings[name] for name in ("patch_image_size", "max_image_size")]
+    transform, tower = ImageTransform(*sizes, train=False), model.encoder.embed_images
+    side = transform.patch_image_size
     rows = -(-side // tower.stride)
     views = 2 if mirrored else 1
     name = f"features-{split.name}-{model.config.resnet_type}-{side}-{views}.bin"
@@ -37,8 +47,8 @@ def feature_cache(config: Config, model: OFAModel, split: Split, *, mirrored: bo
         feature_folder(config) / name,
         split.image_paths,
         (views, tower.channels, rows, rows),
-        f"{model.config.resnet_type} {digest(tower)} {side}",
-        tower_features(tower, side, mirrored=mirrored),
+        f"{model.config.resnet_type} {digest(tower)} {sizes}",
+        tower_features(tower, transform, mirrored=mirrored),
     )
 
 
@@ -46,12 +56,13 @@ def feature_folder(config: Config) -> Path:
     return Path(config.data.feature_dir) if config.data.feature_dir else RunFolder(config.work_dir).cache
 
 
-def tower_features(tower: ImageTower, side: int, *, mirrored: bool) -> Callable[[list[str]], np.ndarray]:
-    """Image files -> float32 [n, V, C, h, w]: each as it is and, if asked for, mirrored (V = 2), at `side` pixels."""
-    transform = ImageTransform(side, side, train=False)
+def tower_features(
+    tower: ImageTower, transform: ImageTransform, *, mirrored: bool
+) -> Callable[[list[str]], np.ndarray]:
+    """Image files -> float32 [n, V, C, h, w]: each as it is and, if asked for, mirrored (V = 2)."""
 
     def pixels(path: str) -> torch.Tensor:
-        return transform(load_image(path, draft_size=side))
+        return transform(load_image(path, draft_size=transform.max_image_size))
 
     @torch.inference_mode()
     def compute(paths: list[str]) -> np.ndarray:

@@ -15,7 +15,6 @@ from data.run_folder import RunFolder
 from evaluation.caption_scores import evaluate_captions
 from evaluation.judgement import Judgement
 from evaluation.judging import judge
-from models.ofa import OFAModel
 from preprocessors.images import ImageTransform, load_image
 from report.card import Card
 from rewards.document_frequency import table_of_split
@@ -73,7 +72,7 @@ class Captioning:
 
     def items(self, config: Config, built: Built, records: Split, world: World) -> TrainingItems:
         train = config.train
-        cache = world.in_turn(lambda: _kept(config, built.model, records, world))
+        cache = world.in_turn(lambda: _kept(config, built, records, world))
         groups = CaptionGroupsDataset(
             records,
             train.captions_per_image,
@@ -92,8 +91,9 @@ class Captioning:
         self, config: Config, built: Built, records: Mapping[str, Split], world: World
     ) -> Callable[[], dict[str, Any]]:
         requests, settings = records["val"].requests(), search_settings(config)
-        features = world.in_turn(lambda: feature_cache(config, built.model, records["val"], mirrored=False))
-        captioner = Captioner(built.model, built.preprocessor, dtype=config.train.dtype, features=features)
+        model, preprocessor = built.model, built.preprocessor
+        features = world.in_turn(lambda: feature_cache(config, model, preprocessor, records["val"], mirrored=False))
+        captioner = Captioner(model, preprocessor, dtype=config.train.dtype, features=features)
         frequency = table_of_split(RunFolder(config.work_dir), records["train"]) if world.is_main else None
 
         def score() -> dict[str, Any]:
@@ -131,8 +131,10 @@ class Captioning:
         if built is None:
             constant = constant_captions(read_annotations(config, "train"), samples, seed=config.seed)
             return [Caption(constant[sample.style], ended=True) for sample in samples], []
-        features = feature_cache(config, built.model, records, mirrored=False) if control != "blank-image" else None
-        captioner = Captioner(built.model, built.preprocessor, dtype=captioner_dtype(config), features=features)
+        model, preprocessor = built.model, built.preprocessor
+        captioner = Captioner(model, preprocessor, dtype=captioner_dtype(config))
+        if control != "blank-image":
+            captioner.features = feature_cache(config, model, preprocessor, records, mirrored=False)
         asked = in_next_style(samples, records.styles) if control == "wrong-style" else samples
         settings: dict[str, Any] = {"blank_images": control == "blank-image", **search_settings(config)}
         images, styles_each = config.eval.sensitivity_images, config.eval.sensitivity_styles
@@ -176,11 +178,11 @@ def captioner_dtype(config: Config) -> Literal["float32", "bfloat16", "float16"]
     return "float32" if dtype == "float16" and not torch.cuda.is_available() else dtype
 
 
-def _kept(config: Config, model: OFAModel, split: Split, world: World) -> ImageCache | None:
+def _kept(config: Config, built: Built, split: Split, world: World) -> ImageCache | None:
     """What is kept of the training images: their features, or decoded pixels, or nothing."""
     if config.data.cache_features:
-        model.to(world.device)
-        return feature_cache(config, model, split, mirrored=config.data.flip)
+        built.model.to(world.device)
+        return feature_cache(config, built.model, built.preprocessor, split, mirrored=config.data.flip)
     return _image_cache(config, split) if config.data.cache_images else None
 
 
