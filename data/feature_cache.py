@@ -37,7 +37,8 @@ class FeatureCache(ImageCache):
             maker: names what makes the features: the tower, its weights, the size of the pictures.
             compute: images -> float [n, V, C, h, w]; runs only to build.
 
-        Raises ValueError if an image is missing, if features have another shape or do not fit, and what `compute` raises.
+        Raises ValueError if an image is missing, if features have another shape or do not fit, and what `compute`
+        raises.
         """
         self.shape = tuple(shape)
         self.maker = maker

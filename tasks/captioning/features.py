@@ -39,7 +39,8 @@ def feature_cache(
         return None
     sizes = [preprocessor.settings[name] for name in ("patch_image_size", "max_image_size")]
     transform, tower = ImageTransform(*sizes, train=False), model.encoder.embed_images
-    side = transform.patch_image_size
+    side, whole = transform.patch_image_size, transform.max_image_size
+    crop = f"{side}" if side == whole else f"{side} of {whole}"
     rows = -(-side // tower.stride)
     views = 2 if mirrored else 1
     name = f"features-{split.name}-{model.config.resnet_type}-{side}-{views}.bin"
@@ -47,7 +48,7 @@ def feature_cache(
         feature_folder(config) / name,
         split.image_paths,
         (views, tower.channels, rows, rows),
-        f"{model.config.resnet_type} {digest(tower)} {sizes}",
+        f"{model.config.resnet_type} {digest(tower)} {crop}",
         tower_features(tower, transform, mirrored=mirrored),
     )
 
