@@ -71,7 +71,8 @@ def evaluate(config: Any, args: argparse.Namespace) -> int:
     """Caption a split, score it, and write the scores to stdout as one line of JSON.
 
     --checkpoint names the model to score; without it, the best one in work_dir is. --control scores, in its place, the
-    model that sees no image (blank-image) or is asked for another style (wrong-style), or no model (constant).
+    model that sees no image (blank-image) or is asked for another style (wrong-style), or no model: one caption for all
+    images (constant), or what people wrote of the most similar training images (nearest).
     """
     with _results_only():
         from tasks.evaluating import run_evaluation

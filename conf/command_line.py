@@ -117,7 +117,9 @@ def _train(sub: argparse.ArgumentParser) -> None:
 @arguments("eval")
 def _eval(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--split", choices=SPLITS, help="split to score [eval.split]")
-    sub.add_argument("--control", metavar="NAME", help="blank-image, wrong-style or constant, to hold scores against")
+    sub.add_argument(
+        "--control", metavar="NAME", help="blank-image, wrong-style, constant or nearest, to hold scores against"
+    )
     sub.add_argument("--bootstrap", type=natural, metavar="N", help="draws behind the intervals [eval.bootstrap]")
 
 

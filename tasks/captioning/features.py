@@ -37,9 +37,8 @@ def feature_cache(
     """
     if not config.data.cache_features:
         return None
-    sizes = [preprocessor.settings[name] for name in ("patch_image_size", "max_image_size")]
-    transform, tower = ImageTransform(*sizes, train=False), model.encoder.embed_images
-    side, whole = transform.patch_image_size, transform.max_image_size
+    side, whole = (preprocessor.settings[name] for name in ("patch_image_size", "max_image_size"))
+    transform, tower = ImageTransform(side, whole, train=False), model.encoder.embed_images
     crop = f"{side}" if side == whole else f"{side} of {whole}"
     rows = -(-side // tower.stride)
     views = 2 if mirrored else 1

@@ -22,11 +22,12 @@ from tasks.base import Built, DrawnSet
 from tasks.captioning import trainer as registered_trainer
 from tasks.captioning.build import build_model, built, open_model
 from tasks.captioning.captioner import Caption, Captioner, merge, shard
-from tasks.captioning.controls import CONTROLS, constant_captions, in_next_style
-from tasks.captioning.features import feature_cache
+from tasks.captioning.controls import CONTROLS, WITHOUT_MODEL, constant_captions, in_next_style
+from tasks.captioning.features import feature_cache, feature_folder
 from tasks.captioning.items import TrainingItems
+from tasks.captioning.nearest import nearest_captions, pooled_features
 from tasks.captioning.objectives import build_objective, style_tasks
-from tasks.captioning.records import checked, examined, identity, read_annotations, search_settings
+from tasks.captioning.records import checked, examined, identity, open_split, read_annotations, search_settings
 from tasks.captioning.requests import check_requests, in_many_styles
 from trainers.distributed import World
 from trainers.objective import Objective
@@ -120,7 +121,7 @@ class Captioning:
         return built(config, model, preprocessor)
 
     def needs_model(self, control: str | None) -> bool:
-        return control != "constant"
+        return control not in WITHOUT_MODEL
 
     def predict(
         self, config: Config, built: Built | None, records: Split, control: str | None
@@ -128,6 +129,11 @@ class Captioning:
         """A caption for each request; and where no image is asked for in two styles, (image, caption) of some that
         are."""
         samples = records.requests()
+        if control == "nearest":
+            folder = feature_folder(config)
+            train = open_split(config, "train")
+            found = nearest_captions(train, records, lambda split: pooled_features(split, folder), seed=config.seed)
+            return [Caption(text, ended=True) for text in found], []
         if built is None:
             constant = constant_captions(read_annotations(config, "train"), samples, seed=config.seed)
             return [Caption(constant[sample.style], ended=True) for sample in samples], []
