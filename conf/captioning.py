@@ -269,6 +269,11 @@ class EvalConfig(ScoringConfig):
     scorer: Literal["stylecap", "pycocoevalcap"] = opt(
         "stylecap", "this project's scorers (no Java for BLEU, ROUGE, CIDEr), or the original tool chain"
     )
+    sentence_encoder: str | None = opt(
+        "minilm",
+        "encoder behind SBERT-sim and a second judge of style: minilm (EXTRAS=towers; left out without it), a folder "
+        "of transformers, or null",
+    )
     meteor: bool = opt(True, "score METEOR where Java is installed")
     spice: bool = opt(True, "score SPICE where Java and the CoreNLP jars are installed")
     java_timeout_s: int = opt(600, "seconds before a Java scorer is given up", low=1)

@@ -11,6 +11,7 @@ from data.readers import read_split
 from data.run_folder import RunFolder
 from data.samples import Sample, Split
 from evaluation.judging import judge
+from models.sentences import MINILM
 from rewards.document_frequency import table_of_split
 
 _NAMED = 5  # how many ids an error names
@@ -62,6 +63,7 @@ def run_scoring(
             spice=java,
             java_timeout_s=java_timeout_s,
             java_memory_gb=8,
+            sentence_encoder=MINILM,
         )
         report = judgement.metrics | {"references": references, "predictions": predictions}
         if output is not None:

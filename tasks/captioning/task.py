@@ -153,7 +153,7 @@ class Captioning:
     def judge(self, config: Config, records: Split, predictions: Any, title: str) -> Judgement:
         written, in_styles = predictions
         train = read_annotations(config, "train") if "train" in config.splits() else None
-        keys = ("scorer", "meteor", "spice", "java_timeout_s", "java_memory_gb", "bootstrap")
+        keys = ("scorer", "meteor", "spice", "java_timeout_s", "java_memory_gb", "bootstrap", "sentence_encoder")
         return judge(
             records.requests(),
             [caption.text for caption in written],
