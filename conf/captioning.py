@@ -263,7 +263,6 @@ class EvalConfig(ScoringConfig):
     style_guidance: float | dict[str, Any] = opt(
         0.0,
         "how far decoding goes away from the image's other styles: 0 = not at all, or an object {style: number}",
-        flag="guidance",
     )
     image_guidance: float = opt(0.0, "how far decoding goes away from what is said without the image; 0 = not at all")
     scorer: Literal["stylecap", "pycocoevalcap"] = opt(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import BertConfig, BertModel, BertTokenizerFast
+from transformers import BertConfig, BertModel, BertTokenizer
 
 from data.run_folder import RunFolder
 from data.samples import Row, Sample, Split
@@ -171,9 +171,7 @@ def test_the_mean_leaves_padding_out() -> None:
 def test_any_encoder_of_transformers_serves(tmp_path: Path) -> None:
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "dog", "cat", "runs"]
     (tmp_path / "vocab.txt").write_text("\n".join(words))
-    BertTokenizerFast(vocab_file=str(tmp_path / "vocab.txt"), vocab=str(tmp_path / "vocab.txt")).save_pretrained(
-        tmp_path
-    )
+    BertTokenizer(vocab=str(tmp_path / "vocab.txt")).save_pretrained(tmp_path)
     BertModel(
         BertConfig(
             vocab_size=len(words), hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8

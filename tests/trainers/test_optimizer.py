@@ -1,6 +1,7 @@
 """Groups of parameters: what decays, and what has a rate of its own."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from torch import nn
@@ -8,7 +9,7 @@ from torch import nn
 from tests.trainers.nano import nano_config, train
 from trainers.optimizer import adamw
 
-SETTINGS = {"lr": 0.1, "betas": (0.9, 0.99), "eps": 1e-8, "weight_decay": 0.3}
+SETTINGS: dict[str, Any] = {"lr": 0.1, "betas": (0.9, 0.99), "eps": 1e-8, "weight_decay": 0.3}
 
 
 def test_vectors_do_not_decay():
