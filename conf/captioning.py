@@ -176,6 +176,12 @@ class TrainConfig(LoopConfig):
     dropout: float = opt(0.1, "dropout of embeddings and sublayers", low=0, below=1)
     drop_path: float = opt(0.1, "stochastic depth of the last layer, rising linearly from the first", low=0, below=1)
     feature_dropout: float = opt(0.0, "share of an image's feature channels that are set to 0", low=0, below=1)
+    image_dropout: float = opt(
+        0.0,
+        "share of training images that the model is not shown (step 1), so that eval.image_guidance can ask it",
+        low=0,
+        below=1,
+    )
     tower_lr: float | None = opt(
         None, "peak learning rate of the image tower, on the same schedule; null = train.lr", above=0
     )

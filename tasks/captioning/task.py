@@ -81,7 +81,8 @@ class Captioning:
             cache,
             captions_per_request=1 if train.objective == "scst" else train.captions_per_request,
         )
-        return TrainingItems(groups, built.preprocessor, config.seed)
+        image_dropout = train.image_dropout if train.objective == "cross-entropy" else 0.0
+        return TrainingItems(groups, built.preprocessor, config.seed, image_dropout=image_dropout)
 
     def objective(
         self, config: Config, built: Built, records: Split, world: World

@@ -18,10 +18,12 @@ from tasks.captioning.captioner import Captioner
 from tasks.captioning.features import digest, feature_cache, tower_features
 from tasks.captioning.records import open_split
 from tasks.evaluating import run_evaluation
+from tasks.training import prepare
 from tests import nano_run as nano_run_module
 from tests.models.nano import nano_captioner, nano_preprocessor, noisy_picture
 from tests.nano_run import SEARCH, nano_run
 from tests.trainers.nano import history, nano_config, nano_document, saved_weights, train
+from trainers.distributed import World
 
 FROZEN = ("train.freeze_resnet=true", "data.max_image_size=32")
 KEPT = (*FROZEN, "data.cache_features=true")
@@ -192,3 +194,20 @@ def test_dropped_channels_change_what_is_learnt(demo: Path, tmp_path: Path) -> N
         train(config)
         losses[rate] = history(config)
     assert losses["0"] != losses["0.5"]
+
+
+def test_some_images_are_kept_from_the_model(demo: Path, tmp_path: Path) -> None:
+    plain, config = (
+        nano_config(demo, tmp_path / rate, *KEPT, "data.flip=true", f"train.image_dropout={rate}")
+        for rate in ("0", "0.4")
+    )
+    shown = prepare(plain, World(), False).loop.items
+    items = prepare(config, World(), False).loop.items
+    masks = [items[index]["patch_mask"] for index in range(len(items))]
+    assert 3 <= masks.count(False) <= 16
+    assert [items[index]["patch_mask"] for index in range(len(items))] == masks
+    for index in range(len(items)):
+        assert torch.equal(items[index]["patch_image"], shown[index]["patch_image"])
+    items.set_epoch(1)
+    assert [items[index]["patch_mask"] for index in range(len(items))] != masks
+    train(config)
