@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from conf.command_line import DEFAULT_CONF, PROGRAM, make_parser
-from config import FLAGS, RUNS, load_config, schema, schema_text
+from config import FLAGS, RUNS, load_config, schema, schema_markdown, schema_text
 
 LOGGER = logging.getLogger("stylecap")
 _TORCHRUN = (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
@@ -77,8 +77,8 @@ def evaluate(config: Any, args: argparse.Namespace) -> int:
     with _results_only():
         from tasks.evaluating import run_evaluation
 
-        if args.bootstrap is not None:
-            config = replace(config, eval=replace(config.eval, bootstrap=args.bootstrap))
+        given = {"bootstrap": args.bootstrap, "tokenizer": args.tokenizer, "strict": args.strict or None}
+        config = _with_eval(config, {name: value for name, value in given.items() if value is not None})
         checkpoint, split = getattr(args, "checkpoint", None), args.split or config.eval.split
         scores = run_evaluation(config, checkpoint, split, args.control)
     _write(json.dumps(scores))
@@ -94,6 +94,7 @@ def inference(config: Any, args: argparse.Namespace) -> int:
     """
     # A comma inside parentheses belongs to the name: "Articulate (Well-spoken, Expressive)".
     styles = [style.strip() for style in re.split(r",(?![^()]*\))", args.style)] if args.style else None
+    config = _with_eval(config, {"strict": True} if args.strict else {})
     with _results_only():
         from tasks.captioning.inference import run_inference
 
@@ -141,7 +142,7 @@ def conf(config: Any, args: argparse.Namespace) -> int:
 
 @command("sweep")
 def sweep(config: Any, args: argparse.Namespace) -> int:
-    """Train and evaluate many runs over the configuration; what is done is not done again, what was broken off goes on.
+    """Train and evaluate many runs over the configuration; finished ones are not repeated, interrupted ones continue.
 
     The runs, results.jsonl, leaderboard.csv and best.json are in work_dir/sweeps/NAME. A run that fails is recorded and
     stops no other. The last line of stdout is a summary as JSON; the exit code is 1 when every run failed.
@@ -165,8 +166,22 @@ def sweep(config: Any, args: argparse.Namespace) -> int:
 
 def print_schema(args: argparse.Namespace) -> int:
     """Print every key of a task with its type, default and meaning; needs no configuration file."""
-    _write(json.dumps(schema(args.task), indent=2) if args.json else schema_text(args.task))
+    if args.markdown:
+        _write(schema_markdown())
+    else:
+        _write(json.dumps(schema(args.task), indent=2) if args.json else schema_text(args.task))
     return 0
+
+
+def _with_eval(config: Any, given: dict[str, Any]) -> Any:
+    """The configuration with settings of `eval` from options. ValueError for one that its task does not have."""
+    for name in given:
+        if not hasattr(config.eval, name):
+            raise ValueError(f"--{name}: the task {config.task} has no eval.{name}: leave it out")
+    config = replace(config, eval=replace(config.eval, **given))
+    for problem in config.check():
+        raise ValueError(f"command line: {problem}")
+    return config
 
 
 def _use_huge_pages() -> None:
@@ -183,7 +198,9 @@ def _results_only() -> contextlib.AbstractContextManager[Any]:
 
 
 def _write(text: str) -> None:
-    sys.stdout.write(text + "\n")
+    # Half a character, which JSON may carry, and what a terminal's encoding lacks are written as Python writes them.
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
     sys.stdout.flush()
 
 
@@ -236,6 +253,7 @@ def score(args: argparse.Namespace) -> int:
             java=not args.no_java,
             java_timeout_s=args.java_timeout,
             bootstrap=args.bootstrap,
+            tokenizer=args.tokenizer,
         )
     _write(json.dumps(scores))
     return 0
@@ -304,7 +322,13 @@ def _load(args: argparse.Namespace) -> Any:
     sets = getattr(args, "sets_before", []) + getattr(args, "sets_after", [])
     if getattr(args, "guidance", None) is not None:
         sets = [*sets, f"eval.style_guidance={args.guidance}"]
-    return load_config(getattr(args, "conf", DEFAULT_CONF), sets, flags)
+    return load_config(getattr(args, "conf", None) or _default_conf(), sets, flags)
+
+
+def _default_conf() -> str:
+    """The default configuration of this folder, else the one beside this file: commands work from any folder."""
+    beside = Path(__file__).resolve().parent / DEFAULT_CONF
+    return str(beside) if beside.is_file() and not Path(DEFAULT_CONF).exists() else DEFAULT_CONF
 
 
 def _refuse_configuration(args: argparse.Namespace) -> None:

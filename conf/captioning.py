@@ -279,6 +279,9 @@ class EvalConfig(ScoringConfig):
         "encoder behind SBERT-sim and a second judge of style: minilm (EXTRAS=towers; left out without it), a folder "
         "of transformers, or null",
     )
+    tokenizer: Literal["ptb", "characters"] = opt(
+        "ptb", "what scores and rewards count: words of English, or characters (Chinese, Japanese, Thai, ...)"
+    )
     meteor: bool = opt(True, "score METEOR where Java is installed")
     spice: bool = opt(True, "score SPICE where Java and the CoreNLP jars are installed")
     java_timeout_s: int = opt(600, "seconds before a Java scorer is given up", low=1)
@@ -295,3 +298,5 @@ class EvalConfig(ScoringConfig):
         for style, strength in self.style_guidance.items() if isinstance(self.style_guidance, dict) else ():
             if isinstance(strength, bool) or not isinstance(strength, int | float) or not math.isfinite(strength):
                 yield f"eval.style_guidance: the strength of {style} is {json.dumps(strength)}; it must be a number"
+        if self.tokenizer != "ptb" and self.scorer != "stylecap":
+            yield f'eval.scorer = "{self.scorer}" brings its own tokenizer: set eval.scorer to "stylecap"'

@@ -14,6 +14,7 @@ from config import CAPTIONING, FLAGS, KEYS, RUNS
 PROGRAM = "finetune.py"
 DEFAULT_CONF = "train_conf.json"
 SPLITS = ("train", "val", "test")
+TOKENIZERS = typing.get_args(KEYS["eval.tokenizer"].kind)
 _ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {}
 
 
@@ -121,6 +122,12 @@ def _eval(sub: argparse.ArgumentParser) -> None:
         "--control", metavar="NAME", help="blank-image, wrong-style, constant or nearest, to hold scores against"
     )
     sub.add_argument("--bootstrap", type=natural, metavar="N", help="draws behind the intervals [eval.bootstrap]")
+    sub.add_argument("--tokenizer", choices=TOKENIZERS, help="what scores count [eval.tokenizer]")
+    _strict(sub)
+
+
+def _strict(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--strict", action="store_true", help="a picture that cannot be read is an error [eval.strict]")
 
 
 @arguments("inference")
@@ -135,6 +142,7 @@ def _inference(sub: argparse.ArgumentParser) -> None:
     )
     sub.add_argument("--split", choices=SPLITS, help="split for --random [eval.split]")
     sub.add_argument("--output", metavar="DIR", help="folder for the JSON and the contact sheets; default work_dir")
+    _strict(sub)
 
 
 @arguments("doctor")
@@ -147,6 +155,7 @@ def _conf(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--schema", action="store_true", help="print every key with its type, default and meaning")
     sub.add_argument("--task", default=CAPTIONING, metavar="NAME", help=f"whose keys the schema has [{CAPTIONING}]")
     sub.add_argument("--json", action="store_true", help="the schema as JSON")
+    sub.add_argument("--markdown", action="store_true", help="the schema of all tasks as a page")
     sub.add_argument("--jq", metavar="PROGRAM", help="print what a jq program makes of the configuration")
 
 
@@ -176,8 +185,16 @@ def _compare(sub: argparse.ArgumentParser) -> None:
 
 @arguments("score")
 def _score(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--references", required=True, metavar="FILE", help="Personality-Captions, COCO or Karpathy JSON")
-    sub.add_argument("--predictions", required=True, metavar="FILE", help='[{"image_id", "caption", "style"?}, ...]')
+    sub.add_argument(
+        "--references",
+        required=True,
+        metavar="FILE",
+        help='Personality-Captions, COCO or Karpathy JSON, [{"image_id", "caption"}, ...] or {id: [captions]}',
+    )
+    sub.add_argument(
+        "--predictions", required=True, metavar="FILE", help='[{"image_id", "caption", "style"?}, ...], or a line each'
+    )
+    sub.add_argument("--tokenizer", choices=TOKENIZERS, default="ptb", help="characters: for text without spaces")
     sub.add_argument("--split", default="test", choices=SPLITS, help="split of a Karpathy file; test")
     sub.add_argument("--train", metavar="FILE", help="training captions, for what is measured by them")
     sub.add_argument("--image_dir", default=".", metavar="DIR", help="folder of the images, for reports")

@@ -66,6 +66,7 @@ class ScoringConfig:
 
     split: Literal["train", "val", "test"] = opt("val", "split that `eval` captions and scores")
     batch_size: int = opt(32, "captions decoded together", low=1)
+    strict: bool = opt(False, "a picture that cannot be read is an error, not a remark in its row")
     bootstrap: int = opt(1000, "draws of images behind the intervals of the scores; 0 = no intervals", low=0)
 
     def check(self) -> Iterator[str]:

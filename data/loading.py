@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 
 from data.files import locked, replacing
 from data.groups import packed_groups
+from data.images import DECODING
 from data.samples import Split
 
 _DIGEST = sha256().digest_size
@@ -80,7 +81,7 @@ class ImageCache:
         return np.memmap(self.file, np.uint8, "r", shape=shape).view(np.ndarray)
 
     def _fingerprint(self) -> bytes:
-        digest = sha256(f"{self.side}\n".encode())
+        digest = sha256(f"{self.side} {DECODING}\n".encode())
         for path in self._paths.tolist():
             try:
                 status = os.stat(path)

@@ -15,6 +15,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from data.confined import confined
+
+#: What loading objects may take: a start, and more for larger files.
+_SECONDS, _MEGABYTES, _MEGABYTES_OF_ONE = 60, 1024, 40
 #: Kinds of numbers, texts and objects: nothing that has fields or a memory layout of its own.
 _KIND = re.compile(r"^[<>=|]?(\?|[biufc]\d+|[SU]\d+|O\d*)$")
 _PLAIN = {
@@ -91,7 +95,14 @@ def _read_header_2(stream: BinaryIO) -> Any:
 
 
 def _read_objects(stream: BinaryIO, shape: tuple[int, ...]) -> np.ndarray:
-    reader = _PlainUnpickler(io.BytesIO(stream.read()), encoding="latin1")
+    pickled = stream.read()
+    size = len(pickled) / 2**20
+    # First where it may take so much and no more: few bytes may ask for gigabytes.
+    try:
+        confined(_tried, pickled, seconds=_SECONDS + size, megabytes=int(_MEGABYTES + _MEGABYTES_OF_ONE * size))
+    except ValueError as error:
+        raise pickle.UnpicklingError(str(error)) from error
+    reader = _PlainUnpickler(io.BytesIO(pickled), encoding="latin1")
     content = reader.load()
     if not isinstance(content, _Array):
         raise pickle.UnpicklingError(f"it says that it holds an array, but holds {type(content).__name__}")
@@ -99,6 +110,17 @@ def _read_objects(stream: BinaryIO, shape: tuple[int, ...]) -> np.ndarray:
     if reader.arrays > 1:  # a walk over all values, which files of plain records do not need
         array = _without_stand_ins(array)
     return array.reshape(shape)
+
+
+def _tried(pickled: bytes) -> bytes:
+    """Nothing, where the pickle can be loaded."""
+    try:
+        _PlainUnpickler(io.BytesIO(pickled), encoding="latin1").load()
+    except MemoryError:
+        raise
+    except Exception as error:  # a broken pickle raises nearly anything
+        raise ValueError(str(error) or type(error).__name__) from error
+    return b""
 
 
 class _PlainUnpickler(pickle.Unpickler):

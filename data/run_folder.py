@@ -46,6 +46,10 @@ class RunFolder:
         """Likewise predictions.json."""
         return _with(self.predictions, names)
 
+    def kept_predictions_of(self, *names: str | None) -> Path:
+        """What was predicted and may not be scored yet: of a split, and of a control where there is one."""
+        return _with(self.cache / self.predictions.name, names)
+
     def controls(self) -> dict[str, Path]:
         """Control -> its metrics file, for those that were measured."""
         return {path.name.split(".")[1]: path for path in sorted(self.path.glob("metrics.*.json"))}

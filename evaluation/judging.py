@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from data.files import write_text
+from data.reading import load_json
 from data.run_folder import RunFolder
 from data.samples import Sample, Split
 from evaluation import sentence_judge as sentences
@@ -37,6 +38,7 @@ def judge(
     java_timeout_s: float,
     java_memory_gb: int,
     sentence_encoder: str | None = None,
+    tokenizer: str = "ptb",
 ) -> Judgement:
     """Judge one caption for each of `samples`, and log a table headed `title`.
 
@@ -68,11 +70,12 @@ def judge(
         java_memory_gb=java_memory_gb,
         java_cache=cache,
         frequency=frequency,
+        tokenizer=tokenizer,
     )
     if len(cache) > known:
         _write_cache(folder.java_scores, cache)
     encoder = sentences.sentence_encoder(sentence_encoder)
-    style, named = style_report(samples, captions, ended, train, folder, in_many_styles, encoder)
+    style, named = style_report(samples, captions, ended, train, folder, in_many_styles, encoder, tokenizer)
     predictions = _predictions(samples, captions, found, named, ended)
     metrics = found.to_dict(len({sample.image_id for sample in samples})) | style
     if encoder is not None:
@@ -139,7 +142,7 @@ def _rounded(value: float | None) -> float | None:
 def _read_cache(path: Path) -> dict[str, Any]:
     """What the file holds; nothing where it is missing or broken, for it only saves time."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = load_json(path)
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -8,11 +8,13 @@ import logging
 import random
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from data.names import canonical_style
 from data.samples import Sample, Split
 from metrics.style import accuracies, judgement_of_humans
 from metrics.style_classifier import StyleClassifier, fingerprint, fitted, normal_text
@@ -99,12 +101,14 @@ def second_opinion(
     Returns `accuracy`, `macro_accuracy`, `per_style`, `confusion` and `evaluator` as `metrics.style` has them, and
     `agreement`: share of captions for which both name the same style. None where it knows none of the styles asked for.
     """
-    rows = [row for row, sample in enumerate(samples) if sample.style in judge.styles and named[row] is not None]
-    if not rows:
+    canonical = canonical_style(judge.styles)  # training may write a style in another case
+    asked = {row: canonical(sample.style) for row, sample in enumerate(samples) if named[row] is not None}
+    asked = {row: style for row, style in asked.items() if style in judge.styles}
+    if not asked:
         return None
-    found = accuracies(judge, [texts[row] for row in rows], [samples[row].style for row in rows])
-    same = [first == named[row] for first, row in zip(found.pop("named"), rows, strict=True)]
-    human = judgement_of_humans(judge, [samples[row] for row in rows])
+    found = accuracies(judge, [texts[row] for row in asked], list(asked.values()))
+    same = [style == canonical(str(named[row])) for style, row in zip(found.pop("named"), asked, strict=True)]
+    human = judgement_of_humans(judge, [replace(samples[row], style=style) for row, style in asked.items()])
     return found | {"agreement": sum(same) / len(same), "evaluator": human}
 
 

@@ -1,26 +1,25 @@
 """Pictures: reading them quickly and safely, and turning them into the tensors that OFA sees."""
 
-import struct
 from os import PathLike
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
+
+from data.images import decode, to_rgb
+from data.reading import open_file
 
 ImageSource = str | PathLike[str] | Image.Image | np.ndarray
 
 # a JPEG may be decoded at a half, a quarter or an eighth of its size: this much more than needed leaves the final
 # bicubic step enough to work with
 _DRAFT_MARGIN = 2
-
-# the ways in which Pillow reports a file that is cut off, damaged, no picture, or absurdly large
-_BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 _REMEDY = "leave it out (data.skip_bad does so in training)"
 
 
 def load_image(source: ImageSource, *, draft_size: int | None = None) -> Image.Image:
-    """An RGB picture, upright as its EXIF orientation says, from a file, a PIL picture or a uint8 RGB array [H,W,3].
+    """An RGB picture, as `data.images` makes it of a file, a PIL picture or a uint8 RGB array [H,W,3].
 
     With `draft_size`, the side in pixels that is needed in the end, a much larger JPEG file is decoded at a fraction of
     its size. Raises `ValueError` naming the file when it is missing, truncated or no picture.
@@ -33,19 +32,16 @@ def load_image(source: ImageSource, *, draft_size: int | None = None) -> Image.I
         raise ValueError(f"an image must be a path, a PIL picture or an array, not a {type(source).__name__}")
     try:
         if isinstance(source, Image.Image):
-            return _upright_rgb(source)
-        with Image.open(source) as image:
-            if draft_size is not None:
-                image.draft(image.mode, (_DRAFT_MARGIN * draft_size, _DRAFT_MARGIN * draft_size))
-            return _upright_rgb(image)
+            return to_rgb(source)
+        enough = None if draft_size is None else (_DRAFT_MARGIN * draft_size, _DRAFT_MARGIN * draft_size)
+        with open_file(source) as stream:
+            return decode(stream, draft_size=enough)
     except FileNotFoundError as error:
         raise ValueError(f"image {source} does not exist: correct its path, or {_REMEDY}") from error
-    except _BROKEN as error:
+    except OSError as error:
+        raise ValueError(f"image {source} cannot be read ({error.strerror}): replace the file, or {_REMEDY}") from error
+    except ValueError as error:
         raise ValueError(f"image {source} cannot be read ({error}): replace the file, or {_REMEDY}") from error
-
-
-def _upright_rgb(image: Image.Image) -> Image.Image:
-    return ImageOps.exif_transpose(image).convert("RGB")
 
 
 class ImageTransform:

@@ -45,6 +45,7 @@ class ItemBuilder:
     transform: ImageTransform
     max_tgt_length: int  # words
     lowercase: bool
+    max_target_tokens: int = MAX_TARGET_TOKENS
     _encoded: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -53,6 +54,10 @@ class ItemBuilder:
     def with_transform(self, transform: ImageTransform) -> Self:
         """The same builder with other image settings."""
         return replace(self, transform=transform)
+
+    def within(self, positions: int) -> Self:
+        """The same builder for a model that has so many positions: longer captions are cut, the end included."""
+        return replace(self, max_target_tokens=min(MAX_TARGET_TOKENS, positions - 1))
 
     def item(
         self,
@@ -123,7 +128,7 @@ class ItemBuilder:
         return target_text(caption, self.max_tgt_length, lowercase=self.lowercase)
 
     def _encode_answer(self, text: str) -> Tensor:
-        return torch.tensor([*self.tokenizer.encode_text(text, max_length=MAX_TARGET_TOKENS), EOS])
+        return torch.tensor([*self.tokenizer.encode_text(text, max_length=self.max_target_tokens), EOS])
 
     def _pixels(self, image: ImageSource | None, generator: torch.Generator | None, may_flip: bool) -> Tensor:
         if image is None:

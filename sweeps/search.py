@@ -122,6 +122,9 @@ def _read_rows(file: Path) -> tuple[dict[str, Any], ...]:
     if len(table) < 2:
         raise ValueError("it needs a line of keys and a line for each run")
     keys, *rows = table
+    twice = next((key for key in keys if keys.count(key) > 1), None)
+    if twice is not None:
+        raise ValueError(f"the key {twice} stands twice in the first line: keep one")
     for number, row in enumerate(rows, start=2):
         if len(row) != len(keys):
             raise ValueError(f"line {number} has {len(row)} values for {len(keys)} keys")

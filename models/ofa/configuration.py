@@ -3,6 +3,8 @@
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
+from models.sizes import LAYER
+
 # Values that no public OFA checkpoint uses; the model is written for the other value of each.
 _UNSUPPORTED = {
     "use_ofasys": False,
@@ -110,6 +112,27 @@ class OFAConfig(PreTrainedConfig):
                 raise ValueError(
                     f"OFA configuration: d_model={self.d_model} is not divisible by {side}_attention_heads={heads}"
                 )
+
+
+#: Fields that sizes of tensors, or numbers of layers, are made of.
+SIZES = (
+    *("vocab_size", "max_position_embeddings", "d_model", "encoder_layers", "encoder_ffn_dim"),
+    *("encoder_attention_heads", "decoder_layers", "decoder_ffn_dim", "decoder_attention_heads"),
+    *("token_bucket_size", "image_bucket_size", "code_image_size", "orig_patch_image_size"),
+)
+
+
+def numbers_of(config: OFAConfig) -> int:
+    """How many numbers a model has, roughly: weights and tables, without the image tower's."""
+    width, layers = config.d_model, config.encoder_layers + config.decoder_layers
+    image = config.image_bucket_size**2 + 1
+    heads = config.encoder_attention_heads + config.decoder_attention_heads
+    embeddings = 2 * config.vocab_size + 2 * config.max_position_embeddings + 2 * image
+    encoder = config.encoder_layers * (4 * width**2 + 2 * width * config.encoder_ffn_dim + LAYER)
+    decoder = config.decoder_layers * (8 * width**2 + 2 * width * config.decoder_ffn_dim + LAYER)
+    tables = (1 if config.share_attn_bias else layers) * heads * (4 * image + 2 * config.token_bucket_size)
+    computed = 2 * image**2 + config.code_image_size**2 + config.orig_patch_image_size**2
+    return embeddings * width + encoder + decoder + tables + computed
 
 
 def _preset(width: int, encoder_layers: int, decoder_layers: int, heads: int, resnet: str) -> dict[str, int | str]:

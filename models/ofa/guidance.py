@@ -106,8 +106,9 @@ def search_guided(
         found = iter(rest)
         said = [([next(found) for _ in others], _by_beam(strength, beams)) for others, strength in contrasts]
         allowed = limits.apply(own.clone(), beams.tokens)
-        scores = limits.apply(guided_log_probs(own, said, plausible=plausible, allowed=allowed), beams.tokens)
-        grown = beams.advance(scores, length_penalty)
+        scores = guided_log_probs(own, said, plausible=plausible, allowed=allowed)
+        unforced = limits.own_ends(scores, beams.tokens) if step == max_len_b else None
+        grown = beams.advance(limits.apply(scores, beams.tokens), length_penalty, unforced)
         if grown is None:
             break
         kept, stay = grown

@@ -19,6 +19,8 @@ from transformers import VisualBertConfig
 from transformers.initialization import no_init_weights
 
 from data.plain_files import load_torch
+from data.reading import load_json
+from models.sizes import LAYER, check_positive, check_size
 from models.visualbert.configuration import HEADS, VisualBERTConfig, inferred_config, with_answers
 from models.visualbert.modeling import VisualBERTModel
 from models.visualbert.naming import TIED, to_original, to_transformers
@@ -178,8 +180,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 def _read_config(path: Path) -> dict[str, Any]:
     """The fields of a `config.json` that count, `head` among them where it says which."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        content = load_json(path)
+    except (OSError, ValueError) as error:
         raise ValueError(f"{path} is not valid JSON ({error}): copy it again") from error
     if not isinstance(content, dict) or content.get("model_type") != VisualBERTConfig.model_type:
         found = content.get("model_type") if isinstance(content, dict) else type(content).__name__
@@ -207,6 +209,11 @@ def _write_config(path: Path, config: VisualBERTConfig, to: Format) -> None:
 
 def _check_fit(config: VisualBERTConfig, state: Mapping[str, Tensor], source: str | Path) -> None:
     """See that the tensors are exactly those of the model of `config`, without making it."""
+    try:
+        check_positive(config, ("num_hidden_layers", "hidden_size", "intermediate_size", "vocab_size"))
+        check_size(config.num_hidden_layers * LAYER, state)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from error
     with torch.device("meta"):
         own = VisualBERTModel(config).state_dict()
     _compare_shapes(own, state, source)

@@ -6,28 +6,31 @@ styles; the encoder runs once a prompt.
 
 import contextlib
 import copy
+import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from data.loading import ImageCache
 from data.samples import Sample
+from models.ofa.beams import Hypothesis
 from models.ofa.modeling import OFAModel
-from preprocessors.collate import collate
+from tasks.captioning.asked_images import Loaded, RequestedImages, collate_whole, plan_batches
 from tasks.captioning.decoding import Guidance, decode_prompts
 
 if TYPE_CHECKING:
     from preprocessors import OfaStylishImageCaptioningPreprocessor
 
+LOGGER = logging.getLogger("stylecap")
 T = TypeVar("T")
 DType = Literal["float32", "bfloat16", "float16"]
 
@@ -35,14 +38,17 @@ DType = Literal["float32", "bfloat16", "float16"]
 _PROGRESS_DELAY_S = 2
 # In a log file every update of it is kept.
 _LOGGED_PROGRESS_S = 30
+_FAULTS_TOLD = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """What the model wrote; `ended`: it wrote the end itself, before the longest caption that was allowed."""
+    """What the model wrote; `ended`: it wrote the end itself, at the longest caption that is allowed at the latest;
+    `fault`: why it wrote nothing, where its image cannot be read."""
 
     text: str
     ended: bool
+    fault: str | None = None
 
 
 class Captioner:
@@ -113,6 +119,7 @@ class Captioner:
         num_workers: int = 0,
         blank_images: bool = False,
         progress: bool = True,
+        strict: bool = True,
     ) -> list[Caption]:
         """The best caption of each sample's image in its style; `caption` and `references` of samples are not read.
 
@@ -124,14 +131,15 @@ class Captioner:
             num_workers: processes that load images; 0 loads them here.
             blank_images: show the model uniform mid-grey (pixels of 0 after normalisation) in place of every image.
             progress: show a bar on stderr when it takes more than a few seconds.
+            strict: an image that is missing or broken is an error; otherwise its captions are empty and say why.
 
         Raises:
-            ValueError: a style that is unknown (with the nearest names), an image that is missing or broken, or a
-                setting out of its range.
+            ValueError: a style that is unknown (with the nearest names), an image that is missing or broken (without
+                `strict`, if all are), or a setting out of its range.
         """
         if batch_size < 1:
             raise ValueError(f"eval.batch_size is {batch_size}: decode at least 1 caption at a time")
-        self._check(samples, blank_images)
+        self._check(samples, blank_images, strict)
         guidance = Guidance(style_guidance, image_guidance)
         guidance.check(self.preprocessor.style_map)
         search: dict[str, Any] = {
@@ -153,29 +161,37 @@ class Captioner:
         )
         autocast = torch.autocast(self.model.device.type, getattr(torch, self.dtype), enabled=self.dtype != "float32")
         with bar, evaluating(self.model), autocast:
-            for batch in self._batches(samples, batch_size, num_workers, blank_images):
-                texts = self._decode(batch, blank_images, guidance, search)
-                for row, text in zip(batch["requests"], texts, strict=True):
-                    captions[int(row["image_id"])] = text
-                bar.update(len(texts))
+            for batch, broken in self._batches(samples, batch_size, num_workers, blank_images):
+                for rows, error in broken:
+                    if strict:
+                        raise error
+                    for row in rows:
+                        captions[row] = Caption("", False, str(error))
+                bar.update(sum(len(rows) for rows, _ in broken))
+                if batch is not None:
+                    self._fill(captions, batch, self._decode(batch, blank_images, guidance, search), bar)
+        _tell_faults(samples, captions)
         return captions
+
+    @staticmethod
+    def _fill(captions: list[Caption], batch: Mapping[str, Any], written: Sequence[Caption], bar: Any) -> None:
+        for request, caption in zip(batch["requests"], written, strict=True):
+            captions[int(request["image_id"])] = caption
+        bar.update(len(written))
 
     def _batches(
         self, samples: Sequence[Sample], batch_size: int, num_workers: int, blank_images: bool
-    ) -> Iterator[dict[str, Any]]:
+    ) -> Iterator[Loaded]:
         features = None if blank_images or not self._known(samples) else self.features
         loader = DataLoader(
-            _Items(samples, self.preprocessor, blank_images, features),
+            RequestedImages(samples, self.preprocessor, blank_images, features),
             batch_sampler=plan_batches([sample.image for sample in samples], batch_size),
-            collate_fn=_collate,
+            collate_fn=collate_whole,
             num_workers=num_workers,
             pin_memory=self.model.device.type == "cuda",
             generator=torch.Generator(),  # torch's own must not advance: training goes on as if nothing had happened
         )
-        for batch in loader:
-            if isinstance(batch, ValueError):
-                raise batch
-            yield batch
+        yield from loader
 
     def _decode(
         self, batch: Mapping[str, Any], blank_images: bool, guidance: Guidance, search: Mapping[str, Any]
@@ -189,26 +205,25 @@ class Captioner:
         on_device["patch_masks"] = batch["patch_masks"].to(device, non_blocking=True) | blank_images
         found = decode_prompts(self.model, self.preprocessor.builder, {**batch, **on_device}, guidance, search)
         # A model whose numbers have run away finishes nothing: its caption is empty, and the scores will tell.
-        longest = search["max_len_b"]
-        best = [hypotheses[0].tokens if hypotheses else None for hypotheses in found]
-        captions = [Caption("", False) if tokens is None else self._caption(tokens, longest) for tokens in best]
+        captions = [self._caption(hypotheses[0]) if hypotheses else Caption("", False) for hypotheses in found]
         return [captions[prompt] for prompt in batch["encoder_index"].tolist()]
 
-    def _caption(self, tokens: torch.Tensor, longest: int) -> Caption:
-        text = self.preprocessor.tokenizer.decode(tokens.tolist(), skip_special_tokens=True)
+    def _caption(self, best: Hypothesis) -> Caption:
+        text = self.preprocessor.tokenizer.decode(best.tokens.tolist(), skip_special_tokens=True)
         assert isinstance(text, str)
-        return Caption(" ".join(text.split()), ended=len(tokens) <= longest)
+        return Caption(" ".join(text.split()), best.ended)
 
     def _known(self, samples: Sequence[Sample]) -> bool:
         """Whether the features of all images are there: those of pixels and kept ones do not go into one batch."""
         return self.features is not None and all(image in self.features for image in unique_images(samples))
 
-    def _check(self, samples: Sequence[Sample], blank_images: bool) -> None:
+    def _check(self, samples: Sequence[Sample], blank_images: bool, strict: bool) -> None:
         """Find what is wrong before the first image is decoded, not an hour later."""
         for style in dict.fromkeys(sample.style for sample in samples):
             self.preprocessor.builder.prompt.text(style)
-        missing = [] if blank_images else [image for image in unique_images(samples) if not os.path.isfile(image)]
-        if missing:
+        images = [] if blank_images else unique_images(samples)
+        missing = [image for image in images if not os.path.isfile(image)]
+        if missing and (strict or len(missing) == len(images)):
             more = f" ({len(missing)} images are missing)" if len(missing) > 1 else ""
             raise ValueError(
                 f"image {missing[0]} does not exist{more}: correct its path (data.skip_bad leaves it out of a split)"
@@ -240,27 +255,6 @@ def unique_images(samples: Sequence[Sample]) -> list[str]:
     return list(dict.fromkeys(sample.image for sample in samples))
 
 
-def plan_batches(images: Sequence[str], batch_size: int) -> list[list[tuple[int, ...]]]:
-    """Which rows of `images` are decoded together: batches of groups of rows, one group an image.
-
-    A batch has at most `batch_size` rows. Images are in order of first appearance; an image with more rows is divided.
-    """
-    rows: dict[str, list[int]] = {}
-    for row, image in enumerate(images):
-        rows.setdefault(image, []).append(row)
-    batches: list[list[tuple[int, ...]]] = []
-    room = 0
-    for group in rows.values():
-        for start in range(0, len(group), batch_size):
-            part = tuple(group[start : start + batch_size])
-            if len(part) > room:
-                batches.append([])
-                room = batch_size
-            batches[-1].append(part)
-            room -= len(part)
-    return batches
-
-
 def shard(items: Sequence[T], rank: int, world: int) -> Sequence[T]:
     """The part of `items` that process `rank` of `world` captions: contiguous, so that an image mostly stays whole.
 
@@ -274,36 +268,12 @@ def merge(parts: Sequence[Sequence[T]]) -> list[T]:
     return list(chain.from_iterable(parts))
 
 
-class _Items(Dataset[Any]):
-    """Item `rows` of a batch plan: the image of these samples with a prompt each; a ValueError where it is broken.
-
-    The error is returned, not raised: a loader would bury it in a worker's traceback.
-    """
-
-    def __init__(
-        self,
-        samples: Sequence[Sample],
-        preprocessor: "OfaStylishImageCaptioningPreprocessor",
-        blank_images: bool,
-        features: ImageCache | None,
-    ) -> None:
-        self.samples = samples
-        self.preprocessor = preprocessor
-        self.blank_images = blank_images
-        self.features = features
-
-    def __getitem__(self, rows: tuple[int, ...]) -> Mapping[str, Any] | ValueError:
-        # The row takes the place of the image's id: it tells where the caption belongs, whatever the batch does to it.
-        asked = [replace(self.samples[row], image_id=str(row), caption="", references=()) for row in rows]
-        image = asked[0].image
-        shown = None if self.blank_images else image if self.features is None else self.features[image]
-        try:
-            return self.preprocessor({"image": shown, "samples": asked})
-        except ValueError as error:
-            return error
-
-
-def _collate(items: list[Mapping[str, Any] | ValueError]) -> dict[str, Any] | ValueError:
-    whole = [item for item in items if not isinstance(item, ValueError)]
-    broken = [item for item in items if isinstance(item, ValueError)]
-    return broken[0] if broken else collate(whole)
+def _tell_faults(samples: Sequence[Sample], captions: Sequence[Caption]) -> None:
+    """Log the images that could not be read. ValueError where that are all of them."""
+    faults = {sample.image: one.fault for sample, one in zip(samples, captions, strict=True) if one.fault is not None}
+    if faults and len(faults) == len(unique_images(samples)):
+        raise ValueError(f"none of {len(faults)} images can be read: {next(iter(faults.values()))}")
+    for fault in list(faults.values())[:_FAULTS_TOLD]:
+        LOGGER.warning("no caption: %s", fault)
+    if len(faults) > _FAULTS_TOLD:
+        LOGGER.warning("and %d more images cannot be read", len(faults) - _FAULTS_TOLD)

@@ -19,10 +19,12 @@ import numpy as np
 import torch
 
 from data.feature_cache import FeatureCache
+from data.names import canonical_style
 from data.samples import Split
 from metrics.cider import cider, idf, weigh
 from metrics.ngrams import MAX_ORDER, CountedCaptions
 from metrics.ptb_tokenizer import ptb_tokenize
+from metrics.tokenizers import Tokenize, tokenizer_of
 from models.towers.lite0 import HEAD, Lite0
 from preprocessors.images import ImageTransform, load_image
 
@@ -38,18 +40,19 @@ _QUERIES = 256  # images compared with all others at once
 Features = Callable[[Split], np.ndarray]
 
 
-def nearest_captions(train: Split, asked: Split, features: Features, *, seed: int) -> list[str]:
+def nearest_captions(train: Split, asked: Split, features: Features, *, seed: int, tokenizer: str = "ptb") -> list[str]:
     """A caption for each of `asked.requests()`. An image that is a training image itself is captioned from the others.
 
-    `features`: split -> float32 [images of the split, D], rows of length 1. `seed` draws the images that choose k.
+    `features`: split -> float32 [images of the split, D], rows of length 1. `seed` draws the images that choose k;
+    `tokenizer` is a key of `metrics.tokenizers.TOKENIZERS`.
     Raises ValueError for a style without training captions.
     """
     known, wanted = features(train), features(asked)
     place = {image_id: j for j, image_id in enumerate(asked.image_ids)}
-    requests = asked.requests()
+    requests, canonical = asked.requests(), canonical_style(train.styles + train.unknown_styles)
     captions = [""] * len(requests)
     for style in dict.fromkeys(request.style for request in requests):
-        shelf = Shelf.of(train, style, known)
+        shelf = Shelf.of(train, canonical(style), known, tokenizer_of(tokenizer))
         chosen = shelf.choose_k(seed)
         LOGGER.info("nearest neighbours in style %s: k = %d", style, chosen)
         rows = [row for row, request in enumerate(requests) if request.style == style]
@@ -76,6 +79,7 @@ class Shelf:
         features: float32 [I, D].
         captions: raw, [N]; those of image i are `bounds[i]` to `bounds[i + 1]`.
         vectors: of the captions; their product is the CIDEr of one against the other, 0 to 1.
+        tokenize: divides captions into words.
     """
 
     image_ids: Sequence[str]
@@ -83,9 +87,10 @@ class Shelf:
     captions: Sequence[str]
     bounds: np.ndarray
     vectors: "Vectors"
+    tokenize: Tokenize = ptb_tokenize
 
     @classmethod
-    def of(cls, train: Split, style: str, features: np.ndarray) -> "Shelf":
+    def of(cls, train: Split, style: str, features: np.ndarray, tokenize: Tokenize = ptb_tokenize) -> "Shelf":
         place = {image_id: j for j, image_id in enumerate(train.image_ids)}
         requests = [request for request in train.requests() if request.style == style]
         if not requests:
@@ -96,7 +101,7 @@ class Shelf:
         rows = [place[request.image_id] for request in requests]
         bounds = np.concatenate([[0], np.cumsum(sizes)])
         ids = [request.image_id for request in requests]
-        return cls(ids, features[rows], captions, bounds, Vectors.of(ptb_tokenize(captions), image))
+        return cls(ids, features[rows], captions, bounds, Vectors.of(tokenize(captions), image), tokenize)
 
     def consensus(self, images: Sequence[int] | np.ndarray) -> str:
         """Of the captions of these images the one most like the others; of equals the first."""
@@ -113,9 +118,11 @@ class Shelf:
         # One more, for an image is its own nearest.
         found = list(nearest(self.features[drawn], self.features, choices[-1] + 1))
         others = [near[near != image] for image, near in zip(drawn, found, strict=True)]
-        references = [ptb_tokenize(list(self.captions[self.bounds[image] : self.bounds[image + 1]])) for image in drawn]
+        references = [
+            self.tokenize(list(self.captions[self.bounds[image] : self.bounds[image + 1]])) for image in drawn
+        ]
         scores = [
-            np.mean(cider(ptb_tokenize([self.consensus(near[:k]) for near in others]), references)) for k in choices
+            np.mean(cider(self.tokenize([self.consensus(near[:k]) for near in others]), references)) for k in choices
         ]
         return choices[int(np.argmax(scores))]
 

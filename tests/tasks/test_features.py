@@ -211,3 +211,13 @@ def test_some_images_are_kept_from_the_model(demo: Path, tmp_path: Path) -> None
     items.set_epoch(1)
     assert [items[index]["patch_mask"] for index in range(len(items))] != masks
     train(config)
+
+
+def test_an_image_that_cannot_be_read_is_a_remark_in_its_row(run_of_usual_size: Config) -> None:
+    config = keeping_features(run_of_usual_size)
+    image = Path(open_split(config, "val")[0].image)
+    image.write_bytes(b"no picture")
+    assert run_evaluation(config)["unreadable_images"] == 1
+    strict = dataclasses.replace(config, eval=dataclasses.replace(config.eval, strict=True, beam_size=1))
+    with pytest.raises(ValueError, match=image.name):
+        run_evaluation(strict)
