@@ -48,6 +48,11 @@ class Config(TaskConfig):
 
     def check(self) -> Iterator[str]:
         yield from super().check()
+        if self.data.cache_features and not self.train.freeze_resnet:
+            yield (
+                "data.cache_features needs an image tower that does not change: set train.freeze_resnet to true, or "
+                "data.cache_features to false"
+            )
         if self.train.objective != "scst":
             return
         if self.model.checkpoint is None:

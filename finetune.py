@@ -74,8 +74,9 @@ def evaluate(config: Any, args: argparse.Namespace) -> int:
 
     --checkpoint names the model to score; without it, the best one in work_dir is. --control scores something else in
     its place. Of captions: the model that sees no image (blank-image) or is asked for another style (wrong-style), or
-    no model (constant). Of answers: the model that sees no image (question-only) or no words (image-only), or no model
-    (majority: the most frequent training answer of each type of question).
+    no model: one caption for all images (constant), or what people wrote of the most similar training images (nearest).
+    Of answers: the model that sees no image (question-only) or no words (image-only), or no model (majority: the most
+    frequent training answer of each type of question).
     """
     with _results_only():
         from tasks.evaluating import run_evaluation

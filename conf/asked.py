@@ -16,6 +16,8 @@ def configuration_of(args: argparse.Namespace) -> Any:
         flags["eval.batch_size"] = flags.pop("batch_size")
         del flags["checkpoint"]
     sets = getattr(args, "sets_before", []) + getattr(args, "sets_after", [])
+    if getattr(args, "guidance", None) is not None:
+        sets = [*sets, f"eval.style_guidance={args.guidance}"]
     return load_config(getattr(args, "conf", None) or _default_conf(), sets, flags)
 
 

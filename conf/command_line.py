@@ -140,6 +140,9 @@ def _inference(sub: argparse.ArgumentParser) -> None:
     source.add_argument("--random", type=count, metavar="N", help="N images, or questions, of a split")
     sub.add_argument("--style", metavar="A,B", help="styles, separated by commas; default: all")
     sub.add_argument("--question", nargs="+", metavar="TEXT", help="what to ask about each image")
+    sub.add_argument(
+        "--guidance", metavar="X", help='away from other styles: a number or {"style": number} [eval.style_guidance]'
+    )
     sub.add_argument("--split", choices=SPLITS, help="split for --random [eval.split]")
     sub.add_argument("--output", metavar="DIR", help="folder for the JSON and the contact sheets; default work_dir")
     _strict(sub)

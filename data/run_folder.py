@@ -32,6 +32,7 @@ class RunFolder:
         self.report = self.path / "report.html"
         self.java_scores = self.path / "java_scores.json"
         self.style_evaluator = self.path / "style_evaluator.npz"
+        self.sentence_evaluator = self.path / "sentence_evaluator.npz"
         self.style_reward = self.path / "style_reward.npz"
         self.document_frequency = self.path / "document_frequency.pkl"
         #: With the end of a caption as a word of its own, as rewards count it.

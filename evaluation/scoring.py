@@ -10,6 +10,7 @@ from data.references import plain_record, read_records, read_references
 from data.run_folder import RunFolder
 from data.samples import Sample
 from evaluation.judging import judge
+from models.sentences import MINILM
 from rewards.document_frequency import table_of_split
 
 _NAMED = 5  # how many ids an error names
@@ -64,6 +65,7 @@ def run_scoring(
             spice=java,
             java_timeout_s=java_timeout_s,
             java_memory_gb=8,
+            sentence_encoder=MINILM,
         )
         report = judgement.metrics | {"references": references, "predictions": predictions}
         if output is not None:

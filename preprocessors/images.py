@@ -73,12 +73,16 @@ class ImageTransform:
         pixels = self.resize(image)
         top, left = (self._draw(room, generator), self._draw(room, generator)) if self.train else (room // 2, room // 2)
         pixels = pixels[top : top + size, left : left + size]
-        mirrored = self.train and self.flip and self._draw(1, generator) == 1
+        mirrored = self.flips(generator)
         if mirrored and may_flip:
             pixels = pixels[:, ::-1]
         # one contiguous copy of bytes before the floats: four times less memory to move
         tensor = torch.from_numpy(pixels.transpose(2, 0, 1).copy())
         return tensor.to(torch.float32).div_(255).sub_(0.5).div_(0.5)
+
+    def flips(self, generator: torch.Generator | None) -> bool:
+        """Draws whether a picture is mirrored."""
+        return self.train and self.flip and self._draw(1, generator) == 1
 
     def resize(self, image: Image.Image | np.ndarray) -> np.ndarray:
         """uint8 [S,S,3], S = `max_image_size`: what a cache of decoded pictures should hold."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -68,7 +69,8 @@ class ItemBuilder:
     ) -> dict[str, Any]:
         """One picture and all captions asked of it; requests of the same prompt share one row of `prompts`.
 
-        `image` None is an absent picture: zeros, with a false mask. `generator` draws crop and flip in training, and
+        `image` None is an absent picture: zeros, with a false mask. An array of float16 [V, C, h, w] is what a frozen
+        tower makes of it, in as many views (`data.feature_cache`). `generator` draws crop and flip in training, and
         then the questions of `tasks`, for which `other_caption` is another picture's caption.
         Returns the mapping that `preprocessors.collate` describes.
         """
@@ -131,8 +133,16 @@ class ItemBuilder:
     def _pixels(self, image: ImageSource | None, generator: torch.Generator | None, may_flip: bool) -> Tensor:
         if image is None:
             return torch.zeros(3, self.transform.patch_image_size, self.transform.patch_image_size)
+        if isinstance(image, np.ndarray) and image.dtype == np.float16:
+            return self._features(image, generator, may_flip)
         picture = load_image(image, draft_size=self.transform.max_image_size)
         return self.transform(picture, generator, may_flip=may_flip)
+
+    def _features(self, views: np.ndarray, generator: torch.Generator | None, may_flip: bool) -> Tensor:
+        """One of an image's views [V, C, h, w] float16 (as it is, mirrored), drawn as `ImageTransform` draws its flip,
+        as float [C, h, w]."""
+        mirrored = len(views) > 1 and self.transform.flips(generator)
+        return torch.from_numpy(views[int(mirrored and may_flip)].astype(np.float32))
 
     def _plain(self, request: Request) -> dict[str, Any]:
         style = self.prompt.style_map.find(request.style) or request.style

@@ -34,6 +34,7 @@ class Built:
         collate: items -> a micro-batch.
         frozen: parts that are not trained and keep the mode of evaluation.
         shard_units: parts that gather their parameters on their own where these are divided over ranks.
+        own_rates: parts with a peak learning rate of their own.
     """
 
     model: Any
@@ -42,6 +43,7 @@ class Built:
     collate: Callable[[list[Any]], Mapping[str, Any]]
     frozen: Sequence[nn.Module] = ()
     shard_units: Sequence[ShardUnit] = ()
+    own_rates: Sequence[tuple[nn.Module, float]] = ()
 
 
 @dataclass(frozen=True)

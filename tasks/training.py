@@ -29,6 +29,7 @@ FREE_ON_RESUME = {
     "work_dir",
     "data.num_workers",
     "data.cache_images",
+    "data.feature_dir",
     "train.log_every",
     "train.sharding",
     "train.keep_checkpoints",
@@ -46,7 +47,7 @@ FREE_ON_RESUME = {
 OF_TRAINING = {"eval.tokenizer"}
 #: Of the loop itself, from the section `train`.
 _LOOP = (
-    *("max_epochs", "max_steps", "batch_size", "gradient_accumulation", "clip_norm", "dtype", "sharding"),
+    *("max_epochs", "max_steps", "batch_size", "gradient_accumulation", "clip_norm", "ema", "dtype", "sharding"),
     *("checkpoint_every", "keep_checkpoints", "best_metric", "early_stop_patience", "max_skipped_updates"),
     *("stall_warning_s", "log_every"),
 )
@@ -114,6 +115,7 @@ def prepare(config: Any, world: World, resume: bool, allow_changed_data: bool = 
             betas=train.adam_betas,
             eps=train.adam_eps,
             weight_decay=train.weight_decay,
+            own_rates=[(part, rate / train.lr) for part, rate in built.own_rates],
         ),
         rate=learning_rate_of(
             train.schedule,

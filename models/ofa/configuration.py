@@ -31,6 +31,7 @@ class OFAConfig(PreTrainedConfig):
     "lite0_s32", EfficientNet-Lite0 with patches of 16 or of 32 pixels, which no public OFA has. `token_bucket_size`
     and `image_bucket_size` size the relative-position tables: an image may have at most `image_bucket_size` patches
     (of 16 pixels, mostly) a side. `attn_scale_factor` divides the attention scores twice over content and position.
+    `feature_dropout` (not in public files) is the share of an image's feature channels that training sets to 0.
     """
 
     model_type = "ofa"
@@ -72,6 +73,7 @@ class OFAConfig(PreTrainedConfig):
     resnet_type: str = "resnet101"
     resnet_model_path: str | None = None
     resnet_drop_path_rate: float | int = 0.0
+    feature_dropout: float | int = 0.0
     token_bucket_size: int = 256
     image_bucket_size: int = 42
     add_type_embedding: bool = True

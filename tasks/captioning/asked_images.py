@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import Dataset
 
+from data.loading import ImageCache
 from data.samples import Sample
 from preprocessors.collate import collate
 
@@ -43,21 +44,29 @@ Loaded = tuple[dict[str, Any] | None, list[Broken]]
 class RequestedImages(Dataset[Any]):
     """Item `rows` of a batch plan: the image of these samples with a prompt each; where it is broken, rows and error.
 
-    The error is returned, not raised: a loader would bury it in a worker's traceback.
+    `features`: what the tower makes of all images, which are then not loaded. The error is returned, not raised: a
+    loader would bury it in a worker's traceback.
     """
 
     def __init__(
-        self, samples: Sequence[Sample], preprocessor: "OfaStylishImageCaptioningPreprocessor", blank_images: bool
+        self,
+        samples: Sequence[Sample],
+        preprocessor: "OfaStylishImageCaptioningPreprocessor",
+        blank_images: bool,
+        features: ImageCache | None = None,
     ) -> None:
         self.samples = samples
         self.preprocessor = preprocessor
         self.blank_images = blank_images
+        self.features = features
 
     def __getitem__(self, rows: tuple[int, ...]) -> Mapping[str, Any] | Broken:
         # The row takes the place of the image's id: it tells where the caption belongs, whatever the batch does to it.
         asked = [replace(self.samples[row], image_id=str(row), caption="", references=()) for row in rows]
+        image = asked[0].image
+        shown = None if self.blank_images else image if self.features is None else self.features[image]
         try:
-            return self.preprocessor({"image": None if self.blank_images else asked[0].image, "samples": asked})
+            return self.preprocessor({"image": shown, "samples": asked})
         except ValueError as error:
             return rows, error
 

@@ -18,10 +18,12 @@ from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from data.loading import ImageCache
 from data.samples import Sample
-from models.ofa.generation import Hypothesis, beam_search
+from models.ofa.beams import Hypothesis
 from models.ofa.modeling import OFAModel
 from tasks.captioning.asked_images import Loaded, RequestedImages, collate_whole, plan_batches
+from tasks.captioning.decoding import Guidance, decode_prompts
 from tasks.predicting import evaluating
 
 if TYPE_CHECKING:
@@ -53,13 +55,20 @@ class Captioner:
 
     `dtype` is the autocast type of the matrix products; the weights are left as they are. The model may be one that is
     being trained: it is used in evaluation mode and left in the mode it was in, and no global generator of random
-    numbers is advanced.
+    numbers is advanced. `features` holds what the model's tower makes of images: where it has all that are asked for,
+    none is loaded.
     """
 
     def __init__(
-        self, model: OFAModel, preprocessor: "OfaStylishImageCaptioningPreprocessor", *, dtype: DType = "float32"
+        self,
+        model: OFAModel,
+        preprocessor: "OfaStylishImageCaptioningPreprocessor",
+        *,
+        dtype: DType = "float32",
+        features: ImageCache | None = None,
     ) -> None:
         self.model = model
+        self.features = features
         # A copy, because the one of a trainer crops at random; the vocabulary and the style map are shared.
         self.preprocessor = copy.copy(preprocessor)
         self.preprocessor.mode = "inference"
@@ -104,6 +113,8 @@ class Captioner:
         min_len: int,
         no_repeat_ngram_size: int,
         length_penalty: float,
+        style_guidance: float | Mapping[str, float] = 0.0,
+        image_guidance: float = 0.0,
         num_workers: int = 0,
         blank_images: bool = False,
         progress: bool = True,
@@ -115,6 +126,7 @@ class Captioner:
             batch_size: most captions that are decoded at once. An image that is asked for more than that goes through
                 the ResNet once for each such part.
             beam_size, max_len_b, min_len, no_repeat_ngram_size, length_penalty: as in `generation.beam_search`.
+            style_guidance, image_guidance: as in `decoding.Guidance`; 0 is plain beam search.
             num_workers: processes that load images; 0 loads them here.
             blank_images: show the model uniform mid-grey (pixels of 0 after normalisation) in place of every image.
             progress: show a bar on stderr when it takes more than a few seconds.
@@ -127,6 +139,8 @@ class Captioner:
         if batch_size < 1:
             raise ValueError(f"eval.batch_size is {batch_size}: decode at least 1 caption at a time")
         self._check(samples, blank_images, strict)
+        guidance = Guidance(style_guidance, image_guidance)
+        guidance.check(self.preprocessor.style_map)
         search: dict[str, Any] = {
             "beam_size": beam_size,
             "max_len_b": max_len_b,
@@ -154,7 +168,7 @@ class Captioner:
                         captions[row] = Caption("", False, str(error))
                 bar.update(sum(len(rows) for rows, _ in broken))
                 if batch is not None:
-                    self._fill(captions, batch, self._decode(batch, blank_images, search), bar)
+                    self._fill(captions, batch, self._decode(batch, blank_images, guidance, search), bar)
         _tell_faults(samples, captions)
         return captions
 
@@ -167,8 +181,9 @@ class Captioner:
     def _batches(
         self, samples: Sequence[Sample], batch_size: int, num_workers: int, blank_images: bool
     ) -> Iterator[Loaded]:
+        features = None if blank_images or not self._known(samples) else self.features
         loader = DataLoader(
-            RequestedImages(samples, self.preprocessor, blank_images),
+            RequestedImages(samples, self.preprocessor, blank_images, features),
             batch_sampler=plan_batches([sample.image for sample in samples], batch_size),
             collate_fn=collate_whole,
             num_workers=num_workers,
@@ -177,17 +192,17 @@ class Captioner:
         )
         yield from loader
 
-    def _decode(self, batch: Mapping[str, Any], blank_images: bool, search: Mapping[str, Any]) -> list[Caption]:
+    def _decode(
+        self, batch: Mapping[str, Any], blank_images: bool, guidance: Guidance, search: Mapping[str, Any]
+    ) -> list[Caption]:
         """The captions of a batch, one a row of its `encoder_index`."""
         device = self.model.device
-        found = beam_search(
-            self.model,
-            batch["input_ids"].to(device, non_blocking=True),
-            batch["patch_images"].to(device, non_blocking=True, memory_format=torch.channels_last),
-            batch["patch_masks"].to(device, non_blocking=True) | blank_images,
-            image_index=batch["image_index"].to(device, non_blocking=True),
-            **search,
+        on_device = {name: batch[name].to(device, non_blocking=True) for name in ("input_ids", "image_index")}
+        on_device["patch_images"] = batch["patch_images"].to(
+            device, non_blocking=True, memory_format=torch.channels_last
         )
+        on_device["patch_masks"] = batch["patch_masks"].to(device, non_blocking=True) | blank_images
+        found = decode_prompts(self.model, self.preprocessor.builder, {**batch, **on_device}, guidance, search)
         # A model whose numbers have run away finishes nothing: its caption is empty, and the scores will tell.
         captions = [self._caption(hypotheses[0]) if hypotheses else Caption("", False) for hypotheses in found]
         return [captions[prompt] for prompt in batch["encoder_index"].tolist()]
@@ -196,6 +211,10 @@ class Captioner:
         text = self.preprocessor.tokenizer.decode(best.tokens.tolist(), skip_special_tokens=True)
         assert isinstance(text, str)
         return Caption(" ".join(text.split()), best.ended)
+
+    def _known(self, samples: Sequence[Sample]) -> bool:
+        """Whether the features of all images are there: those of pixels and kept ones do not go into one batch."""
+        return self.features is not None and all(image in self.features for image in unique_images(samples))
 
     def _check(self, samples: Sequence[Sample], blank_images: bool, strict: bool) -> None:
         """Find what is wrong before the first image is decoded, not an hour later."""

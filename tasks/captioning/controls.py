@@ -6,7 +6,8 @@ it is shown, or the style it is asked for, may still score. The same evaluation 
 - `blank-image`: every image is uniform mid-grey (pixels of 0 after normalisation), the image itself still "there";
 - `wrong-style`: each request is captioned in the next style of the list, and scored as the style that was asked for;
 - `constant`: for each style, one caption for all images: the training caption that scores best in hindsight. That
-  choice looks at the references, so this control is optimistic.
+  choice looks at the references, so this control is optimistic;
+- `nearest`: what people wrote of the training images that look most alike; see `tasks.captioning.nearest`.
 """
 
 import random
@@ -22,7 +23,9 @@ from metrics.cider import idf, length_penalty, weigh
 from metrics.ngrams import MAX_ORDER, CountedCaptions, CountedOrder
 from metrics.tokenizers import tokenizer_of
 
-CONTROLS = ("blank-image", "wrong-style", "constant")
+CONTROLS = ("blank-image", "wrong-style", "constant", "nearest")
+#: Those that need no model.
+WITHOUT_MODEL = ("constant", "nearest")
 
 #: Distinct training captions of a style that `constant_captions` chooses from.
 CANDIDATES = 2000

@@ -15,6 +15,7 @@ from data.samples import Sample, Split
 from evaluation.caption_scores import check_scorer
 from models.ofa.saving import GENERATION
 from preprocessors.items import MAX_TARGET_TOKENS
+from tasks.captioning.controls import WITHOUT_MODEL
 from tasks.captioning.records import read_annotations
 
 LOGGER = logging.getLogger("stylecap")
@@ -44,13 +45,15 @@ def predicted_by(config: Config, control: str | None) -> dict[str, Any]:
     evaluation, data = config.eval, config.data
     keys = ("image_dir", "image_suffix", "patch_image_size", "max_image_size", "default_style")
     files = {"styles": data.styles}
-    if control == "constant":  # which looks for its captions among those of training
+    if control in WITHOUT_MODEL:  # which look for their captions among those of training
         files["train"] = config.reader_arguments("train")["annotations"]
     return {
         "decoding": {name: getattr(evaluation, name) for name in GENERATION},
         "sensitivity": [evaluation.sensitivity_images, evaluation.sensitivity_styles, config.seed],
         "strict": evaluation.strict,
         "tokenizer": evaluation.tokenizer,
+        "guidance": [evaluation.style_guidance, evaluation.image_guidance],
+        "features": data.cache_features,
         "data": {key: getattr(data, key) for key in keys},
         "files": {name: digest_of(Path(file)) for name, file in files.items() if file is not None},
         "model": dataclasses.asdict(config.model),

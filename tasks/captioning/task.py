@@ -1,7 +1,9 @@
 """Stylish image captioning as a task: what its data, network, objectives, scores and cards are."""
 
 import dataclasses
+import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,15 +26,19 @@ from tasks.base import Built, DrawnSet
 from tasks.captioning import trainer as registered_trainer
 from tasks.captioning.build import build_model, built, open_model
 from tasks.captioning.captioner import Caption, Captioner
-from tasks.captioning.controls import CONTROLS, constant_captions, in_next_style
+from tasks.captioning.controls import CONTROLS, WITHOUT_MODEL, constant_captions, in_next_style
+from tasks.captioning.features import feature_cache, feature_folder
 from tasks.captioning.items import TrainingItems
+from tasks.captioning.nearest import nearest_captions, pooled_features
 from tasks.captioning.objectives import build_objective, style_tasks
-from tasks.captioning.records import checked, examined, identity, read_annotations, search_settings
+from tasks.captioning.records import checked, examined, identity, open_split, read_annotations, search_settings
 from tasks.captioning.requests import check_judging, check_requests, in_many_styles, predicted_by
 from tasks.predicting import merge, shard
 from trainers.distributed import World
 from trainers.objective import Objective
 from trainers.observer import Observer
+
+LOGGER = logging.getLogger("stylecap")
 
 
 class Captioning:
@@ -74,12 +80,17 @@ class Captioning:
         return built(config, model, preprocessor)
 
     def items(self, config: Config, built: Built, records: Split, world: World) -> TrainingItems:
-        cache = world.in_turn(lambda: _image_cache(config, records)) if config.data.cache_images else None
-        one_a_request = config.train.objective == "scst"
+        train = config.train
+        cache = world.in_turn(lambda: _kept(config, built, records, world))
         groups = CaptionGroupsDataset(
-            records, config.train.captions_per_image, config.seed, cache, one_a_request=one_a_request
+            records,
+            train.captions_per_image,
+            config.seed,
+            cache,
+            captions_per_request=1 if train.objective == "scst" else train.captions_per_request,
         )
-        return TrainingItems(groups, built.preprocessor, config.seed)
+        image_dropout = train.image_dropout if train.objective == "cross-entropy" else 0.0
+        return TrainingItems(groups, built.preprocessor, config.seed, image_dropout=image_dropout)
 
     def objective(
         self, config: Config, built: Built, records: Split, world: World
@@ -90,7 +101,9 @@ class Captioning:
         self, config: Config, built: Built, records: Mapping[str, Split], world: World
     ) -> Callable[[], dict[str, Any]]:
         requests, settings = records["val"].requests(), search_settings(config)
-        captioner = Captioner(built.model, built.preprocessor, dtype=config.train.dtype)
+        model, preprocessor = built.model, built.preprocessor
+        features = world.in_turn(lambda: feature_cache(config, model, preprocessor, records["val"], mirrored=False))
+        captioner = Captioner(model, preprocessor, dtype=config.train.dtype, features=features)
         frequency: DocumentFrequency | None = None
         if world.is_main:
             frequency = table_of_split(RunFolder(config.work_dir), records["train"], config.eval.tokenizer)
@@ -120,7 +133,7 @@ class Captioning:
         return built(config, model, preprocessor)
 
     def needs_model(self, control: str | None) -> bool:
-        return control != "constant"
+        return control not in WITHOUT_MODEL
 
     def predict(
         self, config: Config, built: Built | None, records: Split, control: str | None
@@ -129,11 +142,19 @@ class Captioning:
         are."""
         samples = records.requests()
         check_judging(config, records)
+        if control == "nearest":
+            known, folder = open_split(config, "train"), feature_folder(config)
+            tokenizer, seed = config.eval.tokenizer, config.seed
+            features = partial(pooled_features, folder=folder)
+            found = nearest_captions(known, records, features, seed=seed, tokenizer=tokenizer)
+            return [Caption(text, ended=True) for text in found], []
         if built is None:
             training = read_annotations(config, "train")
             constant = constant_captions(training, samples, seed=config.seed, tokenizer=config.eval.tokenizer)
             return [Caption(constant[sample.style], ended=True) for sample in samples], []
         captioner = Captioner(built.model, built.preprocessor, dtype=captioner_dtype(config))
+        if control != "blank-image":
+            captioner.features = _features_if_readable(config, built, records)
         asked = in_next_style(samples, records.styles) if control == "wrong-style" else samples
         settings: dict[str, Any] = {"strict": config.eval.strict, **search_settings(config)}
         settings["blank_images"] = control == "blank-image"
@@ -159,7 +180,16 @@ class Captioning:
         written, in_styles = predictions
         train = read_annotations(config, "train") if "train" in config.splits() else None
         folder = RunFolder(config.work_dir)
-        keys = ("scorer", "meteor", "spice", "java_timeout_s", "java_memory_gb", "bootstrap", "tokenizer")
+        keys = (
+            "scorer",
+            "meteor",
+            "spice",
+            "java_timeout_s",
+            "java_memory_gb",
+            "bootstrap",
+            "tokenizer",
+            "sentence_encoder",
+        )
         judgement = judge(
             records.requests(),
             [caption.text for caption in written],
@@ -192,6 +222,25 @@ def captioner_dtype(config: Config) -> Literal["float32", "bfloat16", "float16"]
     """That of training, so that scores are those of its validation; no CPU computes in float16."""
     dtype = config.train.dtype
     return "float32" if dtype == "float16" and not torch.cuda.is_available() else dtype
+
+
+def _features_if_readable(config: Config, built: Built, split: Split) -> ImageCache | None:
+    """The kept features of a split. None where an image cannot be read, and that is to be a remark in its row."""
+    try:
+        return feature_cache(config, built.model, built.preprocessor, split, mirrored=False)
+    except ValueError as error:
+        if config.eval.strict:
+            raise
+        LOGGER.warning("features are not kept, for %s", error)
+        return None
+
+
+def _kept(config: Config, built: Built, split: Split, world: World) -> ImageCache | None:
+    """What is kept of the training images: their features, or decoded pixels, or nothing."""
+    if config.data.cache_features:
+        built.model.to(world.device)
+        return feature_cache(config, built.model, built.preprocessor, split, mirrored=config.data.flip)
+    return _image_cache(config, split) if config.data.cache_images else None
 
 
 def _image_cache(config: Config, split: Split) -> ImageCache:
