@@ -45,6 +45,9 @@ class AnswerModelConfig:
     vocabulary_size: int = opt(2000, "most entries of a vocabulary that is made", low=100)
     max_words: int = opt(20, "word pieces of a question that are kept, the special ones included", low=3)
     config: dict[str, Any] = opt({}, "fields of the network's configuration, such as hidden_size, l_layers")
+    centred: bool = opt(
+        True, "start the first visual layers of a new model from the mean region, so that it sees what differs"
+    )
     causal_attention: Literal["none", "ft_same", "ft", "ft_fixed"] = opt(
         "none", "CATT: attention over learned dictionaries besides words and boxes"
     )

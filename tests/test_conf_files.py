@@ -90,3 +90,25 @@ def test_the_photographs_of_the_small_recipe_are_where_it_looks(monkeypatch: pyt
     for split in config.splits():
         arguments = config.reader_arguments(split)
         assert all(Path(arguments[name]).exists() for name in ("annotations", "image_dir", "styles"))
+
+
+LXMERT = {"lxmert_vqa": (5e-5, "bce"), "lxmert_gqa": (1e-5, "bce"), "lxmert_nlvr2": (5e-5, "cross-entropy")}
+
+
+@pytest.mark.parametrize("name", LXMERT)
+def test_recipes_of_lxmert_keep_its_published_values(name: str) -> None:
+    config = load_config(ROOT / "conf" / f"{name}.json")
+    train = config.train
+    assert (train.lr, train.loss) == LXMERT[name]
+    assert (train.optimizer, train.schedule, train.warmup_proportion) == ("bertadam", "warmup_linear", 0.1)
+    assert (train.batch_size, train.max_epochs, train.clip_norm) == (32, 4, 5.0)
+    assert (train.adam_betas, train.adam_eps, train.weight_decay, train.dropout) == ((0.9, 0.999), 1e-6, 0.01, 0.1)
+    assert (config.model.max_words, config.model.causal_attention) == (20, "none")
+
+
+@needs_shared
+def test_the_radiology_pictures_of_the_small_recipe_are_where_it_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    data = load_config(ROOT / "conf" / "lxmert_vqa_rad.json").data
+    assert Path(data.train).exists()
+    assert Path(data.images).exists()

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from models.lxmert.answers import check_answers, matching_rows, moved_rows
 from models.lxmert.checkpoints import HEADS, check_fit, for_model, read_weights
+from models.lxmert.dictionaries import backbone
 from models.lxmert.modeling import LxmertBase, LxmertForAnswers, LxmertForPretraining, LxmertModel
 from models.ofa.checkpoints import read_tensors
 from models.ofa.conversion import first_names
@@ -131,6 +132,24 @@ def start_from_bert(model: LxmertBase, source: str | Path) -> Start:
     result.fresh = [name for name in own if name not in accounted]
     result.log(source)
     return result
+
+
+@torch.no_grad()
+def centre_regions(model: LxmertBase, regions: Iterable[tuple[Tensor, Tensor]]) -> None:
+    """Start the biases of the first visual layers so that the mean region, and the mean box, become 0.
+
+    The layers that follow normalise each region. Boxes, whose corners are all between 0 and 1, and features, which are
+    never negative, share most of what they are: what tells them apart would be a twentieth of what is left of it.
+    A new model then learns where things are many times sooner.
+
+    Args:
+        regions: features [..., F] and boxes [..., 4] of some images.
+    """
+    layer = backbone(model).encoder.visn_fc
+    rows = [(feats.flatten(0, -2).float(), boxes.flatten(0, -2).float()) for feats, boxes in regions]
+    for linear, column in ((layer.visn_fc, 0), (layer.box_fc, 1)):
+        mean = torch.cat([row[column] for row in rows]).mean(0).to(linear.weight)
+        linear.bias.copy_(-linear.weight @ mean)
 
 
 def bert_fields(config: Mapping[str, Any]) -> dict[str, Any]:

