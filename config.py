@@ -48,6 +48,11 @@ class Config(TaskConfig):
 
     def check(self) -> Iterator[str]:
         yield from super().check()
+        if self.data.cache_features and not self.train.freeze_resnet:
+            yield (
+                "data.cache_features needs an image tower that does not change: set train.freeze_resnet to true, or "
+                "data.cache_features to false"
+            )
         if self.train.objective != "scst":
             return
         if self.model.checkpoint is None:
@@ -229,3 +234,24 @@ def schema_text(task: str = CAPTIONING) -> str:
         blocks.append(f"{row['key']} = {default}  ({row['type']}{limits}){other}\n    {row['meaning']}")
     blocks.append(f"{FOLDER}  (flat only)\n    folder of train_json, val_json, test_json and personalities.txt")
     return "\n".join(blocks)
+
+
+def schema_markdown() -> str:
+    """The schema of every task as a page, `docs/configuration.md`; what all tasks have stands once."""
+    lines = [
+        "# Configuration",
+        "",
+        "Made by `python finetune.py conf --schema --markdown`; a test keeps it so. A key is set in the JSON file, by",
+        "`--set key=value`, or by its flag; later ones win. `task` chooses the keys.",
+    ]
+    shown: set[tuple[str, str]] = set()
+    for task in CONFIGS:
+        rows = [row for row in schema(task) if (row["key"], row["meaning"]) not in shown]
+        shown |= {(row["key"], row["meaning"]) for row in rows}
+        lines += ["", f"## {task}", "", "| key | default | type | meaning |", "| --- | --- | --- | --- |"]
+        for row in rows:
+            kind = row["type"] + (f", {row['limits']}" if row["limits"] else "")
+            flag = f" `--{row['flag']}`" if row["flag"] else ""
+            cells = (f"`{row['key']}`{flag}", f"`{json.dumps(row['default'])}`", kind, row["meaning"])
+            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines)

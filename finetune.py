@@ -18,8 +18,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from conf.command_line import DEFAULT_CONF, PROGRAM, make_parser
-from config import FLAGS, RUNS, load_config, schema, schema_text
+from conf.asked import configuration_of, refuse_configuration
+from conf.command_line import PROGRAM, make_parser
+from config import RUNS, schema, schema_markdown, schema_text
 
 LOGGER = logging.getLogger("stylecap")
 _OF_ALL = ("command", "verbose")
@@ -73,14 +74,15 @@ def evaluate(config: Any, args: argparse.Namespace) -> int:
 
     --checkpoint names the model to score; without it, the best one in work_dir is. --control scores something else in
     its place. Of captions: the model that sees no image (blank-image) or is asked for another style (wrong-style), or
-    no model (constant). Of answers: the model that sees no image (question-only) or no words (image-only), or no model
-    (majority: the most frequent training answer of each type of question).
+    no model: one caption for all images (constant), or what people wrote of the most similar training images (nearest).
+    Of answers: the model that sees no image (question-only) or no words (image-only), or no model (majority: the most
+    frequent training answer of each type of question).
     """
     with _results_only():
         from tasks.evaluating import run_evaluation
 
-        if args.bootstrap is not None:
-            config = replace(config, eval=replace(config.eval, bootstrap=args.bootstrap))
+        given = {"bootstrap": args.bootstrap, "tokenizer": args.tokenizer, "strict": args.strict or None}
+        config = _with_eval(config, {name: value for name, value in given.items() if value is not None})
         checkpoint, split = getattr(args, "checkpoint", None), args.split or config.eval.split
         scores = run_evaluation(config, checkpoint, split, args.control)
     _write(json.dumps(scores))
@@ -96,6 +98,7 @@ def inference(config: Any, args: argparse.Namespace) -> int:
     """
     # A comma inside parentheses belongs to the name: "Articulate (Well-spoken, Expressive)".
     styles = [style.strip() for style in re.split(r",(?![^()]*\))", args.style)] if args.style else None
+    config = _with_eval(config, {"strict": True} if args.strict else {})
     asked = {"styles": styles, "questions": args.question}
     with _results_only():
         from tasks import inference_of
@@ -164,7 +167,7 @@ def conf(config: Any, args: argparse.Namespace) -> int:
 
 @command("sweep")
 def sweep(config: Any, args: argparse.Namespace) -> int:
-    """Train and evaluate many runs over the configuration; what is done is not done again, what was broken off goes on.
+    """Train and evaluate many runs over the configuration; finished ones are not repeated, interrupted ones continue.
 
     The runs, results.jsonl, leaderboard.csv and best.json are in work_dir/sweeps/NAME. A run that fails is recorded and
     stops no other. The last line of stdout is a summary as JSON; the exit code is 1 when every run failed.
@@ -188,8 +191,22 @@ def sweep(config: Any, args: argparse.Namespace) -> int:
 
 def print_schema(args: argparse.Namespace) -> int:
     """Print every key of a task with its type, default and meaning; needs no configuration file."""
-    _write(json.dumps(schema(args.task), indent=2) if args.json else schema_text(args.task))
+    if args.markdown:
+        _write(schema_markdown())
+    else:
+        _write(json.dumps(schema(args.task), indent=2) if args.json else schema_text(args.task))
     return 0
+
+
+def _with_eval(config: Any, given: dict[str, Any]) -> Any:
+    """The configuration with settings of `eval` from options. ValueError for one that its task does not have."""
+    for name in given:
+        if not hasattr(config.eval, name):
+            raise ValueError(f"--{name}: the task {config.task} has no eval.{name}: leave it out")
+    config = replace(config, eval=replace(config.eval, **given))
+    for problem in config.check():
+        raise ValueError(f"command line: {problem}")
+    return config
 
 
 def _use_huge_pages() -> None:
@@ -206,7 +223,9 @@ def _results_only() -> contextlib.AbstractContextManager[Any]:
 
 
 def _write(text: str) -> None:
-    sys.stdout.write(text + "\n")
+    # Half a character, which JSON may carry, and what a terminal's encoding lacks are written as Python writes them.
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
     sys.stdout.flush()
 
 
@@ -274,6 +293,7 @@ def _score_captions(args: argparse.Namespace) -> dict[str, Any]:
         java=not args.no_java,
         java_timeout_s=args.java_timeout,
         bootstrap=args.bootstrap,
+        tokenizer=args.tokenizer,
     )
 
 
@@ -346,23 +366,6 @@ def push(args: argparse.Namespace) -> int:
 # --- running them -----------------------------------------------------------------------------------------------------
 
 
-def _load(args: argparse.Namespace) -> Any:
-    flags = {name: getattr(args, name, None) for name in FLAGS}
-    if args.command in ("eval", "inference", "predict"):
-        # These name the model to run and the captions decoded together; what was trained, and how, stays as it is.
-        flags["eval.batch_size"] = flags.pop("batch_size")
-        del flags["checkpoint"]
-    sets = getattr(args, "sets_before", []) + getattr(args, "sets_after", [])
-    return load_config(getattr(args, "conf", DEFAULT_CONF), sets, flags)
-
-
-def _refuse_configuration(args: argparse.Namespace) -> None:
-    for name in ("conf", "sets_before", "sets_after", *FLAGS):
-        if hasattr(args, name):
-            option = "set" if name.startswith("sets_") else name
-            raise ValueError(f"{args.command} reads no configuration: leave --{option} out")
-
-
 def _set_up_logging(verbose: bool) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
@@ -380,9 +383,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             return print_schema(args)
         run = COMMANDS[args.command]
         if args.command in _WITHOUT_CONF:
-            _refuse_configuration(args)
+            refuse_configuration(args)
             return run(args)
-        return run(_load(args), args)
+        return run(configuration_of(args), args)
     except KeyboardInterrupt:
         sys.stderr.write(f"{PROGRAM}: interrupted\n")
         return 130

@@ -18,6 +18,7 @@ DERIVED = {
     "dropout": "train.dropout",
     "encoder_drop_path_rate": "train.drop_path",
     "decoder_drop_path_rate": "train.drop_path",
+    "feature_dropout": "train.feature_dropout",
 }
 """OFAConfig fields that have a key of their own."""
 
@@ -124,6 +125,10 @@ class DataConfig:
     lowercase: bool = opt(False, "train on captions in lower case (scores ignore case)")
     num_workers: int = opt(2, "processes that load images; 0 = load in the training process", low=0, flag="num_workers")
     cache_images: bool = opt(False, "keep decoded, resized images in memory (bytes: 3 x max_image_size^2 each)")
+    cache_features: bool = opt(
+        False, "compute the features of a frozen image tower once and keep them: no convolution in training"
+    )
+    feature_dir: str | None = opt(None, "folder of kept features, for runs to share; null = the run's own cache")
     demo_images: int = opt(3000, "images of the rendered set, all splits together", low=1)
 
     def check(self) -> Iterator[str]:
@@ -142,6 +147,13 @@ class DataConfig:
                 f"data.patch_image_size = {self.patch_image_size} is cut out of data.max_image_size = "
                 f"{self.max_image_size}; set data.max_image_size to {self.patch_image_size} or more"
             )
+        if self.cache_features and self.patch_image_size != self.max_image_size:
+            yield (
+                f"data.cache_features keeps features of whole images, and data.patch_image_size = "
+                f"{self.patch_image_size} is a crop of data.max_image_size = {self.max_image_size}; make them equal"
+            )
+        if self.cache_features and self.cache_images:
+            yield "data.cache_features leaves no image to load; set data.cache_images to false"
         if self.image_suffix and not self.image_suffix.startswith("."):
             yield f'data.image_suffix = "{self.image_suffix}" must start with a dot: ".{self.image_suffix}"'
 
@@ -154,12 +166,25 @@ class TrainConfig(LoopConfig):
         "cross-entropy", "what is optimised: step 1, or step 2 (self-critical training, section scst)", flag="objective"
     )
     captions_per_image: int = opt(1, "most captions of an image that share its forward pass", low=1)
+    captions_per_request: int | None = opt(
+        None, "most captions of an image in one style that an epoch reads, drawn anew each time; null = all", low=1
+    )
     label_smoothing: float = opt(0.1, "probability mass spread over the vocabulary", low=0, below=1)
     drop_worst_ratio: float = opt(0.0, "share of the tokens with the highest loss that is ignored", low=0, below=1)
     drop_worst_after: int = opt(0, "optimizer steps before drop_worst_ratio applies", low=0)
     rdrop_alpha: float = opt(0.0, "weight of the R-drop consistency loss (two dropout passes); 0 = off", low=0)
     dropout: float = opt(0.1, "dropout of embeddings and sublayers", low=0, below=1)
     drop_path: float = opt(0.1, "stochastic depth of the last layer, rising linearly from the first", low=0, below=1)
+    feature_dropout: float = opt(0.0, "share of an image's feature channels that are set to 0", low=0, below=1)
+    image_dropout: float = opt(
+        0.0,
+        "share of training images that the model is not shown (step 1), so that eval.image_guidance can ask it",
+        low=0,
+        below=1,
+    )
+    tower_lr: float | None = opt(
+        None, "peak learning rate of the image tower, on the same schedule; null = train.lr", above=0
+    )
     freeze_resnet: bool = opt(False, "do not train the image tower", flag="freeze_resnet")
     freeze_embeddings: bool = opt(False, "do not train the token embeddings")
     best_metric: Metric = opt("CIDEr", "validation score that names the best checkpoint")
@@ -171,6 +196,8 @@ class TrainConfig(LoopConfig):
                 "train.rdrop_alpha compares two random passes, which train.dropout = 0 and train.drop_path = 0 make "
                 "equal; set train.rdrop_alpha to 0 or train.dropout above 0"
             )
+        if self.tower_lr is not None and self.freeze_resnet:
+            yield "train.tower_lr trains the image tower, which train.freeze_resnet keeps as it is; remove one of them"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -239,8 +266,21 @@ class EvalConfig(ScoringConfig):
     min_len: int = opt(1, "fewest tokens of a caption", low=0)
     no_repeat_ngram_size: int = opt(3, "no n-gram of this length appears twice in a caption; 0 = allowed", low=0)
     length_penalty: float = opt(1.0, "scores are divided by length to this power; above 1 favours long captions")
+    style_guidance: float | dict[str, Any] = opt(
+        0.0,
+        "how far decoding goes away from the image's other styles: 0 = not at all, or an object {style: number}",
+    )
+    image_guidance: float = opt(0.0, "how far decoding goes away from what is said without the image; 0 = not at all")
     scorer: Literal["stylecap", "pycocoevalcap"] = opt(
         "stylecap", "this project's scorers (no Java for BLEU, ROUGE, CIDEr), or the original tool chain"
+    )
+    sentence_encoder: str | None = opt(
+        "minilm",
+        "encoder behind SBERT-sim and a second judge of style: minilm (EXTRAS=towers; left out without it), a folder "
+        "of transformers, or null",
+    )
+    tokenizer: Literal["ptb", "characters"] = opt(
+        "ptb", "what scores and rewards count: words of English, or characters (Chinese, Japanese, Thai, ...)"
     )
     meteor: bool = opt(True, "score METEOR where Java is installed")
     spice: bool = opt(True, "score SPICE where Java and the CoreNLP jars are installed")
@@ -255,3 +295,8 @@ class EvalConfig(ScoringConfig):
         yield from super().check()
         if self.min_len > self.max_len_b:
             yield f"eval.min_len = {self.min_len} is above eval.max_len_b = {self.max_len_b}; lower it"
+        for style, strength in self.style_guidance.items() if isinstance(self.style_guidance, dict) else ():
+            if isinstance(strength, bool) or not isinstance(strength, int | float) or not math.isfinite(strength):
+                yield f"eval.style_guidance: the strength of {style} is {json.dumps(strength)}; it must be a number"
+        if self.tokenizer != "ptb" and self.scorer != "stylecap":
+            yield f'eval.scorer = "{self.scorer}" brings its own tokenizer: set eval.scorer to "stylecap"'

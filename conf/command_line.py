@@ -14,6 +14,7 @@ from config import CAPTIONING, FLAGS, KEYS, RUNS
 PROGRAM = "finetune.py"
 DEFAULT_CONF = "train_conf.json"
 SPLITS = ("train", "val", "test")
+TOKENIZERS = typing.get_args(KEYS["eval.tokenizer"].kind)
 _ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {}
 
 
@@ -119,6 +120,12 @@ def _eval(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--split", choices=SPLITS, help="split to score [eval.split]")
     sub.add_argument("--control", metavar="NAME", help="what to hold scores against; see above")
     sub.add_argument("--bootstrap", type=natural, metavar="N", help="draws behind the intervals [eval.bootstrap]")
+    sub.add_argument("--tokenizer", choices=TOKENIZERS, help="what scores count [eval.tokenizer]")
+    _strict(sub)
+
+
+def _strict(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--strict", action="store_true", help="a picture that cannot be read is an error [eval.strict]")
 
 
 @arguments("inference")
@@ -133,8 +140,12 @@ def _inference(sub: argparse.ArgumentParser) -> None:
     source.add_argument("--random", type=count, metavar="N", help="N images, or questions, of a split")
     sub.add_argument("--style", metavar="A,B", help="styles, separated by commas; default: all")
     sub.add_argument("--question", nargs="+", metavar="TEXT", help="what to ask about each image")
+    sub.add_argument(
+        "--guidance", metavar="X", help='away from other styles: a number or {"style": number} [eval.style_guidance]'
+    )
     sub.add_argument("--split", choices=SPLITS, help="split for --random [eval.split]")
     sub.add_argument("--output", metavar="DIR", help="folder for the JSON and the contact sheets; default work_dir")
+    _strict(sub)
 
 
 @arguments("predict")
@@ -185,6 +196,7 @@ def _conf(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--schema", action="store_true", help="print every key with its type, default and meaning")
     sub.add_argument("--task", default=CAPTIONING, metavar="NAME", help=f"whose keys the schema has [{CAPTIONING}]")
     sub.add_argument("--json", action="store_true", help="the schema as JSON")
+    sub.add_argument("--markdown", action="store_true", help="the schema of all tasks as a page")
     sub.add_argument("--jq", metavar="PROGRAM", help="print what a jq program makes of the configuration")
 
 
@@ -217,13 +229,20 @@ def _score(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--kind", choices=("captions", "vqa", "gqa", "nlvr2", "nlvr1", "clevr"), default="captions", help="captions"
     )
-    sub.add_argument("--references", required=True, metavar="FILE", help="captions, annotations or questions")
+    sub.add_argument(
+        "--references",
+        required=True,
+        metavar="FILE",
+        help='Personality-Captions, COCO or Karpathy JSON, [{"image_id", "caption"}, ...] or {id: [captions]}; '
+        "of answers: annotations or questions",
+    )
     sub.add_argument(
         "--predictions",
         required=True,
         metavar="FILE",
-        help='[{"image_id", "caption", "style"?}, ...]; official answers',
+        help='[{"image_id", "caption", "style"?}, ...], or a line each; official answers',
     )
+    sub.add_argument("--tokenizer", choices=TOKENIZERS, default="ptb", help="characters: for text without spaces")
     sub.add_argument("--choices", metavar="FILE", help="gqa: its choices, for validity and plausibility")
     sub.add_argument("--split", default="test", choices=SPLITS, help="split of a Karpathy file; test")
     sub.add_argument("--train", metavar="FILE", help="training captions, for what is measured by them")

@@ -39,6 +39,12 @@ class LoopConfig:
     weight_decay: float = opt(0.01, "AdamW's decoupled decay of weight matrices", low=0, below=1, flag="weight_decay")
     adam_betas: tuple[float, float] = opt((0.9, 0.999), "AdamW's decay rates of both moments", low=0, below=1)
     adam_eps: float = opt(1e-8, "AdamW's term against division by zero", above=0)
+    ema: float = opt(
+        0.0,
+        "decay of the moving average of the weights that is validated and saved in their place; 0 = no average",
+        low=0,
+        below=1,
+    )
     clip_norm: float = opt(1.0, "gradients are scaled down to this norm; 0 = never", low=0)
     dtype: Literal["float32", "bfloat16", "float16"] = opt(
         "bfloat16", "autocast type of matrix products, weights stay float32; float16 needs a GPU"
@@ -77,6 +83,7 @@ class ScoringConfig:
 
     split: Literal["train", "val", "test"] = opt("val", "split that `eval` captions and scores")
     batch_size: int = opt(32, "captions decoded together", low=1)
+    strict: bool = opt(False, "a picture that cannot be read is an error, not a remark in its row")
     bootstrap: int = opt(1000, "draws of images behind the intervals of the scores; 0 = no intervals", low=0)
 
     def check(self) -> Iterator[str]:

@@ -7,6 +7,7 @@ import dataclasses
 import difflib
 import json
 import math
+import os
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -100,9 +101,10 @@ class Key:
 def json_or_text(text: str) -> Any:
     """The JSON value of a text, or the text itself."""
     try:
-        return json.loads(text)
-    except ValueError:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
         return text
+    return text if _is_deep(value) else value
 
 
 def describe(kind: Any) -> str:
@@ -223,6 +225,19 @@ def _nearest(name: str, known: list[str]) -> str:
     return "`finetune.py conf --schema` lists all keys"
 
 
+_MAX_DEPTH = 50  # lists and objects within each other
+_TOO_DEEP = f"lists and objects are nested more than {_MAX_DEPTH} deep; a setting is a value in a section"
+
+
+def _is_deep(value: Any) -> bool:
+    """Whether lists and objects are nested more than `_MAX_DEPTH` deep: what walks through them recurses."""
+    level = [value]
+    for _ in range(_MAX_DEPTH + 1):
+        inner = [item.values() if isinstance(item, dict) else item for item in level if isinstance(item, (dict, list))]
+        level = [item for items in inner for item in items]
+    return bool(level)
+
+
 def read_json_object(path: str) -> dict[str, Any]:
     """The object in a JSON file. FileNotFoundError, or ValueError with the line of the mistake; no key stands twice."""
 
@@ -235,14 +250,20 @@ def read_json_object(path: str) -> dict[str, Any]:
         return result
 
     try:
+        if os.path.exists(path) and not os.path.isdir(path) and not os.path.isfile(path):
+            raise ValueError(f"{path} is not a regular file; name one with --conf")
         with open(path, encoding="utf-8-sig") as file:
             document = json.load(file, object_pairs_hook=unique)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise FileNotFoundError(f"no configuration file {path}; name one with --conf") from None
+    except RecursionError:
+        raise ValueError(f"{path}: {_TOO_DEEP}") from None
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}: line {error.lineno}, column {error.colno}: not JSON: {error.msg}") from None
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from None
     if not isinstance(document, dict):
         raise ValueError(f"{path}: a configuration is a JSON object, {{...}}")
+    if _is_deep(document):
+        raise ValueError(f"{path}: {_TOO_DEEP}")
     return document

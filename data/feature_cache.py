@@ -37,7 +37,8 @@ class FeatureCache(ImageCache):
             maker: names what makes the features: the tower, its weights, the size of the pictures.
             compute: images -> float [n, V, C, h, w]; runs only to build.
 
-        Raises ValueError if an image is missing, if features have another shape, and what `compute` raises.
+        Raises ValueError if an image is missing, if features have another shape or do not fit, and what `compute`
+        raises.
         """
         self.shape = tuple(shape)
         self.maker = maker
@@ -78,6 +79,11 @@ class FeatureCache(ImageCache):
         made: Any = self.compute(names)
         if made.shape != (len(names), *self.shape):
             raise ValueError(f"{names[0]}: features of shape {self.shape} were to be kept, but {made.shape[1:]} came")
+        if not np.abs(made).max() <= np.finfo(np.float16).max:
+            raise ValueError(
+                f"{names[0]} or one of the next images: features beyond what float16 holds: set data.cache_features to "
+                "false"
+            )
         return made.astype(np.float16).tobytes()
 
 

@@ -8,21 +8,27 @@ from data.samples import Split
 
 
 def packed_groups(
-    split: Split, captions_per_image: int, seed: int, epoch: int, *, one_a_request: bool = False
+    split: Split,
+    captions_per_image: int,
+    seed: int,
+    epoch: int,
+    *,
+    captions_per_request: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The groups of one epoch as two arrays: rows int64 [N] and bounds int64 [G + 1].
 
     Group g is `rows[bounds[g]:bounds[g + 1]]`: at most `captions_per_image` rows of one image. Every row occurs once,
-    or with `one_a_request` one row, drawn anew every epoch, of each image and style. An image with more captions than
-    that is divided into groups whose sizes differ by at most one, so that steps cost about the same. Composition and
-    order depend on (seed, epoch) only.
+    or with `captions_per_request` at most so many rows, drawn anew every epoch, of each image and style. An image with
+    more captions than that is divided into groups whose sizes differ by at most one, so that steps cost about the same.
+    Composition and order depend on (seed, epoch) only.
 
-    Raises ValueError if `captions_per_image` is below 1.
+    Raises ValueError if `captions_per_image` or `captions_per_request` is below 1.
     """
-    if captions_per_image < 1:
-        raise ValueError(f"train.captions_per_image is {captions_per_image}: it must be at least 1")
+    for name, most in (("captions_per_image", captions_per_image), ("captions_per_request", captions_per_request)):
+        if most is not None and most < 1:
+            raise ValueError(f"train.{name} is {most}: it must be at least 1")
     rng = np.random.default_rng([seed, epoch])
-    shuffled = rng.permutation(_one_a_request(split, rng) if one_a_request else len(split))
+    shuffled = rng.permutation(_drawn(split, captions_per_request, rng))
     shuffled = shuffled[np.argsort(split.row_images[shuffled], kind="stable")]  # by image, in random order within one
     sizes = _group_sizes(np.bincount(split.row_images[shuffled]), captions_per_image)
     starts = np.cumsum(sizes) - sizes
@@ -33,10 +39,17 @@ def packed_groups(
     return shuffled[source], bounds
 
 
-def _one_a_request(split: Split, rng: np.random.Generator) -> np.ndarray:
-    """int64 [requests]: a random row of each image and style."""
+def _drawn(split: Split, most: int | None, rng: np.random.Generator) -> np.ndarray:
+    """int64 [rows]: at most `most` random rows of each image and style; all rows where that is None."""
     bounds = split.request_bounds
-    return rng.integers(bounds[:-1], bounds[1:])
+    if most is None:
+        return np.arange(len(split))
+    if most == 1:
+        return rng.integers(bounds[:-1], bounds[1:])
+    request = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
+    order = np.lexsort((rng.random(len(split)), request))  # rows of a request stay together, in random order
+    place = np.arange(len(split)) - bounds[:-1][request]
+    return order[place < most]
 
 
 def _group_sizes(captions: np.ndarray, limit: int) -> np.ndarray:

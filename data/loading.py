@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 
 from data.files import locked, replacing
 from data.groups import packed_groups
+from data.images import DECODING
 from data.samples import Split
 
 _DIGEST = sha256().digest_size
@@ -51,14 +52,21 @@ class ImageCache:
     def __len__(self) -> int:
         return len(self._paths)
 
+    def __contains__(self, path: str) -> bool:
+        return self._row(path) is not None
+
     def __getitem__(self, path: str) -> np.ndarray:
-        key = os.fsencode(path)
-        # A longer key would make numpy widen the whole array for the search.
-        row = int(np.searchsorted(self._paths, key)) if len(key) <= self._paths.itemsize else len(self._paths)
-        if row == len(self._paths) or self._paths[row] != key:
+        row = self._row(path)
+        if row is None:
             raise KeyError(path)
         image: np.ndarray = self._images[row]
         return image
+
+    def _row(self, path: str) -> int | None:
+        key = os.fsencode(path)
+        # A longer key would make numpy widen the whole array for the search.
+        row = int(np.searchsorted(self._paths, key)) if len(key) <= self._paths.itemsize else len(self._paths)
+        return row if row < len(self._paths) and self._paths[row] == key else None
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key != "_images"}
@@ -73,7 +81,7 @@ class ImageCache:
         return np.memmap(self.file, np.uint8, "r", shape=shape).view(np.ndarray)
 
     def _fingerprint(self) -> bytes:
-        digest = sha256(f"{self.side}\n".encode())
+        digest = sha256(f"{self.side} {DECODING}\n".encode())
         for path in self._paths.tolist():
             try:
                 status = os.stat(path)
@@ -121,10 +129,10 @@ class ImageCache:
 class CaptionGroupsDataset(Dataset[dict[str, Any]]):
     """The training groups of one epoch: item i is `{image, image_id, rows}`, `rows` a list of `Sample` of one image.
 
-    `one_a_request` leaves one caption of each image and style in an epoch.
+    `captions_per_request` leaves at most so many captions of each image and style in an epoch.
 
-    `image` is the path, or with a cache the decoded uint8 [S, S, 3]. `set_epoch` draws new groups, in loader workers
-    that stay alive between epochs too; their number is the same in every epoch.
+    `image` is the path, or what a cache holds for it: the decoded uint8 [S, S, 3], or features. `set_epoch` draws new
+    groups, in loader workers that stay alive between epochs too; their number is the same in every epoch.
     """
 
     def __init__(
@@ -134,10 +142,10 @@ class CaptionGroupsDataset(Dataset[dict[str, Any]]):
         seed: int,
         cache: ImageCache | None = None,
         *,
-        one_a_request: bool = False,
+        captions_per_request: int | None = None,
     ) -> None:
         self.split = split
-        self.one_a_request = one_a_request
+        self.captions_per_request = captions_per_request
         self.captions_per_image = captions_per_image
         self.seed = seed
         self.cache = cache
@@ -153,7 +161,11 @@ class CaptionGroupsDataset(Dataset[dict[str, Any]]):
     def _draw(self, epoch: int) -> None:
         if epoch != self._drawn:
             self._rows, self._bounds = packed_groups(
-                self.split, self.captions_per_image, self.seed, epoch, one_a_request=self.one_a_request
+                self.split,
+                self.captions_per_image,
+                self.seed,
+                epoch,
+                captions_per_request=self.captions_per_request,
             )
             self._drawn = epoch
 

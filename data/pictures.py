@@ -17,6 +17,9 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
+from data.images import decode
+from data.reading import read_bytes
+
 PathLike = str | os.PathLike[str]
 SUFFIXES = (".jpg", ".png", ".jpeg", ".webp", ".gif", ".bmp")
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # of a zip member: signature, length of its name, length of its extra field
@@ -85,9 +88,8 @@ class Pictures:
         """The picture in RGB. Raises ValueError if it is not there or cannot be decoded."""
         content = self.read(image_id)
         try:
-            with Image.open(io.BytesIO(content)) as image:
-                return image.convert("RGB")
-        except Exception as error:  # Pillow's decoders raise whatever a broken file leads them to
+            return decode(io.BytesIO(content))
+        except ValueError as error:
             raise ValueError(
                 f"{', '.join(self.places)}: cannot decode picture {image_id!r} ({error}): replace it"
             ) from None
@@ -142,10 +144,11 @@ class _Folder:
 
     def read(self, name: str) -> bytes | None:
         try:
-            with open(os.path.join(self._path, name), "rb") as stream:
-                return stream.read()
+            return read_bytes(os.path.join(self._path, name))
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             return None
+        except OSError as error:
+            raise ValueError(f"{self._path}: cannot read picture {name!r} ({error.strerror}): check it") from None
 
 
 class _Zip:
@@ -158,7 +161,10 @@ class _Zip:
         pictures = [member for member in members if PurePosixPath(member.filename).suffix.lower() in SUFFIXES]
         top = os.path.commonpath([os.path.dirname(member.filename) for member in pictures]) if pictures else ""
         cut = len(top) + 1 if top else 0
-        self._rows = {member.filename[cut:]: row for row, member in enumerate(pictures)}
+        self._rows: dict[str, int] = {}
+        for row, member in enumerate(pictures):
+            if self._rows.setdefault(member.filename[cut:], row) != row:
+                raise ValueError(f"{path}: it has {member.filename!r} twice: pack it anew")
         self._table = np.array(
             [
                 (member.header_offset, member.compress_size, member.CRC, member.compress_type, member.flag_bits)

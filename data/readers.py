@@ -2,11 +2,12 @@
 
 import json
 import os
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from data.names import canonical_style, identifier
+from data.reading import load_json, read_text
 from data.samples import Row, Split
 
 PathLike = str | os.PathLike[str]
@@ -29,15 +30,15 @@ def read_split(
     is the style of the formats that know none. `name` also selects the records of a Karpathy file, where `restval`
     counts as train.
 
-    A style that differs from a listed one only in case gets the listed name; one that is not in the list stays and is
-    reported by the doctor, as are missing and broken images. Raises ValueError, with file, record, key and remedy, for
-    a file that cannot be read, broken JSON, a record of another form, and an empty split.
+    A style that differs from a listed one only in case and blanks gets the listed name; one that is not in the list
+    stays and is reported by the doctor, as are missing and broken images. Raises ValueError, with file, record, key and
+    remedy, for a file that cannot be read, broken JSON, a record of another form, and an empty split.
     """
     if format not in FORMATS:
         raise ValueError(f"data.format is {format!r}: choose one of {', '.join(FORMATS)}")
     if not Path(image_dir).is_dir():
         raise ValueError(f"{image_dir}: the image folder does not exist: set data.image_dir")
-    source = _Source(str(annotations), name, image_suffix, default_style)
+    source = Source(str(annotations), name, image_suffix, default_style)
     rows = list(FORMATS[format](_read_json(source.file), source))
     listed = tuple(sorted({row.style for row in rows})) if styles is None else read_styles(styles)
     canonical = canonical_style(listed)
@@ -57,7 +58,7 @@ def read_styles(path: PathLike) -> tuple[str, ...]:
     Raises ValueError for a file that cannot be read, one without names, and a name that occurs twice.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+        lines = read_text(path).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: cannot read the style list ({_reason(error)}): set data.styles") from None
     seen: dict[str, int] = {}
@@ -72,25 +73,7 @@ def read_styles(path: PathLike) -> tuple[str, ...]:
     return tuple(seen)
 
 
-def canonical_style(styles: Sequence[str]) -> Callable[[str], str]:
-    """A function that maps a name to the style it means.
-
-    That is the style of exactly this name, else the only one that differs in case alone, else the name itself: two
-    styles that differ in case alone stay two.
-    """
-    exact = set(styles)
-    folded: dict[str, list[str]] = defaultdict(list)
-    for style in styles:
-        folded[style.casefold()].append(style)
-
-    def canonical(name: str) -> str:
-        candidates = folded.get(name.casefold(), [])
-        return candidates[0] if name not in exact and len(candidates) == 1 else name
-
-    return canonical
-
-
-class _Source(NamedTuple):
+class Source(NamedTuple):
     """What a reader needs besides the file's content."""
 
     file: str
@@ -99,7 +82,7 @@ class _Source(NamedTuple):
     default_style: str
 
 
-def _personality_rows(content: Any, source: _Source) -> Iterator[Row]:
+def _personality_rows(content: Any, source: Source) -> Iterator[Row]:
     """Rows of a list of `{personality, image_hash, comment, additional_comments?}`."""
     for index, record in enumerate(_expect(content, list, source.file, "a list of records")):
         where = f"record {index}"
@@ -114,23 +97,27 @@ def _personality_rows(content: Any, source: _Source) -> Iterator[Row]:
             yield Row(image_hash + source.image_suffix, image_hash, style, comment)
 
 
-def _coco_rows(content: Any, source: _Source) -> Iterator[Row]:
+def _coco_rows(content: Any, source: Source) -> Iterator[Row]:
     """Rows of `{images: [{id, file_name}], annotations: [{image_id, caption}]}`."""
     files: dict[str, str] = {}
     for index, record in enumerate(_get(content, "images", list, source.file, "top level")):
         where = f"images, record {index}"
-        image_id = str(_get(record, "id", (int, str), source.file, where))
-        files[image_id] = _get(record, "file_name", str, source.file, where)
+        image_id = _image_id(record, "id", source.file, where)
+        name = _get(record, "file_name", str, source.file, where)
+        if files.setdefault(image_id, name) != name:
+            raise ValueError(
+                f"{source.file}: {where}: image id {image_id} means both {files[image_id]} and {name}: make ids unique"
+            )
     for index, record in enumerate(_get(content, "annotations", list, source.file, "top level")):
         where = f"annotations, record {index}"
-        image_id = str(_get(record, "image_id", (int, str), source.file, where))
+        image_id = _image_id(record, "image_id", source.file, where)
         caption = _get(record, "caption", str, source.file, where)
         if image_id not in files:
             raise ValueError(f"{source.file}: {where}, key 'image_id': {image_id} is not among 'images': add it there")
         yield Row(files[image_id], image_id, source.default_style, caption)
 
 
-def _karpathy_rows(content: Any, source: _Source) -> Iterator[Row]:
+def _karpathy_rows(content: Any, source: Source) -> Iterator[Row]:
     """Rows of `{images: [{filename, filepath?, cocoid?, split, sentences: [{raw}]}]}` that belong to the split.
 
     The image id is `cocoid` where there is one, as in COCO's own files, else the file name without its suffix.
@@ -147,7 +134,8 @@ def _karpathy_rows(content: Any, source: _Source) -> Iterator[Row]:
         filename = _get(record, "filename", str, source.file, where)
         if "filepath" in record:
             filename = os.path.join(_get(record, "filepath", str, source.file, where), filename)
-        image_id = str(record.get("cocoid", Path(filename).stem))
+        named = "cocoid" in record
+        image_id = _image_id(record, "cocoid", source.file, where) if named else Path(filename).stem
         for number, sentence in enumerate(_get(record, "sentences", list, source.file, where)):
             caption = _get(sentence, "raw", str, source.file, f"{where}, sentence {number}")
             yield Row(filename, image_id, source.default_style, caption)
@@ -159,26 +147,26 @@ def _karpathy_rows(content: Any, source: _Source) -> Iterator[Row]:
 
 
 # The rendered demo set is written in Personality-Captions form.
-FORMATS: dict[str, Callable[[Any, _Source], Iterator[Row]]] = {
+FORMATS: dict[str, Callable[[Any, Source], Iterator[Row]]] = {
     "personality": _personality_rows,
     "coco": _coco_rows,
     "karpathy": _karpathy_rows,
     "demo": _personality_rows,
 }
 _STYLELESS = ("coco", "karpathy")
+_FORMS: dict[type, str] = {str: "a string", int: "an integer", list: "a list"}
 
 
 def _read_json(file: str) -> Any:
     try:
-        with open(file, encoding="utf-8-sig") as stream:
-            return json.load(stream)
+        return load_json(file)
     except FileNotFoundError:
         raise ValueError(f"{file}: no such annotation file: set data.train, data.val or data.test") from None
     except json.JSONDecodeError as error:
         raise ValueError(
             f"{file}: broken JSON, line {error.lineno} column {error.colno} ({error.msg}): repair it"
         ) from None
-    except (OSError, UnicodeDecodeError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise ValueError(f"{file}: cannot read the annotations ({_reason(error)}): check the file") from None
 
 
@@ -198,8 +186,15 @@ def _get(record: Any, key: str, kind: type | tuple[type, ...], file: str, where:
     if key not in record:
         raise ValueError(f"{file}: {where}: key {key!r} is missing (it has {', '.join(map(repr, record))}): add it")
     kinds = kind if isinstance(kind, tuple) else (kind,)
-    form = " or ".join({str: "a string", int: "an integer", list: "a list"}[item] for item in kinds)
+    form = " or ".join(_FORMS[item] for item in kinds if item is not float)
     return _expect(record[key], kind, file, form, f"{where}, key {key!r}")
+
+
+def _image_id(record: Any, key: str, file: str, where: str) -> str:
+    found = identifier(_get(record, key, (int, str, float), file, where))
+    if found is None:
+        raise _wrong(file, f"{where}, key {key!r}", "an integer or a string", record[key])
+    return found
 
 
 def _wrong(file: str, where: str, form: str, value: Any) -> ValueError:

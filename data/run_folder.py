@@ -32,6 +32,7 @@ class RunFolder:
         self.report = self.path / "report.html"
         self.java_scores = self.path / "java_scores.json"
         self.style_evaluator = self.path / "style_evaluator.npz"
+        self.sentence_evaluator = self.path / "sentence_evaluator.npz"
         self.style_reward = self.path / "style_reward.npz"
         self.document_frequency = self.path / "document_frequency.pkl"
         #: With the end of a caption as a word of its own, as rewards count it.
@@ -44,6 +45,10 @@ class RunFolder:
     def predictions_of(self, *names: str | None) -> Path:
         """Likewise predictions.json."""
         return _with(self.predictions, names)
+
+    def kept_predictions_of(self, *names: str | None) -> Path:
+        """What was predicted and may not be scored yet: of a split, and of a control where there is one."""
+        return _with(self.cache / self.predictions.name, names)
 
     def controls(self) -> dict[str, Path]:
         """Control -> its metrics file, for those that were measured."""

@@ -131,6 +131,11 @@ class Split:
     def __len__(self) -> int:
         return len(self._captions)
 
+    @property
+    def captions(self) -> Sequence[str]:
+        """The caption of each row."""
+        return self._captions
+
     def __getitem__(self, index: int) -> Sample:
         i = range(len(self))[index]
         group = int(np.searchsorted(self._group_start, i, side="right")) - 1

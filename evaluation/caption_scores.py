@@ -3,25 +3,25 @@
 import logging
 import re
 import shutil
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from data.samples import Sample
 from evaluation import java
+from evaluation.plausibility import warn_of_unspaced, warn_of_zeros
 from metrics.bleu import BleuStatistics, bleu, bleu_statistics
 from metrics.cider import DocumentFrequency, cider_of
 from metrics.ngrams import MAX_ORDER
 from metrics.overlap import NgramOverlap
-from metrics.ptb_tokenizer import ptb_tokenize
 from metrics.rouge import rouge_l
+from metrics.tokenizers import Tokenize, tokenizer_of
 
 logger = logging.getLogger("stylecap")
 
 BLEU = tuple(f"BLEU-{order}" for order in range(1, MAX_ORDER + 1))
 METRICS = (*BLEU, "ROUGE-L", "CIDEr", "CIDEr-D", "METEOR", "SPICE")
 SCORERS = ("stylecap", "pycocoevalcap")
-Tokenize = Callable[[list[str]], list[str]]
 _NAMED = 5  # how many ids an error names
 
 
@@ -75,6 +75,7 @@ def score_captions(
     java_cache: java.Cache | None = None,
     frequency: DocumentFrequency | None = None,
     ids: Sequence[Hashable] | None = None,
+    tokenizer: str = "ptb",
 ) -> CaptionScores:
     """Score raw captions against the raw references of their images.
 
@@ -87,6 +88,7 @@ def score_captions(
         java_cache: what they said of a caption and its references before; what they say now is added.
         frequency: document frequencies for CIDEr-D; without it, those of `references`, as for CIDEr.
         ids: names of the captions in errors; their positions without it.
+        tokenizer: a key of `metrics.tokenizers.TOKENIZERS`; METEOR and SPICE know English only, and "ptb".
 
     Raises:
         ValueError: no predictions, a prediction that is missing or an image without references; unknown scorer; no
@@ -104,6 +106,7 @@ def score_captions(
         java_cache=java_cache,
         frequency=frequency,
         ids=ids,
+        tokenizer=tokenizer,
     ).overall
 
 
@@ -120,20 +123,24 @@ def score_styles(
     java_cache: java.Cache | None = None,
     frequency: DocumentFrequency | None = None,
     ids: Sequence[Hashable] | None = None,
+    tokenizer: str = "ptb",
 ) -> StyledScores:
     """As `score_captions`, and the same for the captions of each style alone.
 
     A style's CIDEr takes document frequencies from that style's references, as a run over them alone does. Java is
     started once for all of it.
     """
-    _check(predictions, references, styles, scorer, ids)
+    check_scorer(scorer, tokenizer)
+    _check(predictions, references, styles, ids)
+    warn_of_unspaced(references, tokenizer)
     rows_of: dict[str, list[int]] = {}
     for row, style in enumerate(styles or ()):
         rows_of.setdefault(style, []).append(row)
     rows_of = dict(sorted(rows_of.items()))
-    tokenize = ptb_tokenize if scorer == "stylecap" else _java_tokenize
+    tokenize = tokenizer_of(tokenizer) if scorer == "stylecap" else _java_tokenize
     candidates, tokenized = _tokenize(tokenize, predictions, references)
-    asked = {"METEOR": java.meteor if meteor else None, "SPICE": java.spice if spice else None}
+    english = tokenizer == "ptb"
+    asked = {"METEOR": java.meteor if meteor and english else None, "SPICE": java.spice if spice and english else None}
     limits = java.Limits(java_timeout_s, java_memory_gb)
     by_java = {
         name: score(candidates, tokenized, rows_of, limits, java_cache) if score else java.JavaScores()
@@ -148,21 +155,28 @@ def score_styles(
         if scorer == "stylecap":  # the tokens of a run over these captions alone; see ptb_tokenize
             part = _tokenize(tokenize, [predictions[row] for row in rows], [references[row] for row in rows])
         found[style] = _with_java(core(*part, frequency), by_java, style, rows, notes)
+    warn_of_zeros(overall.scores, predictions)
     return StyledScores(_with_java(overall, by_java, None, range(len(predictions)), notes), found)
+
+
+def check_scorer(scorer: str, tokenizer: str) -> None:
+    """ValueError for an unknown scorer or tokenizer, for two that do not go together, and for what is not installed."""
+    if scorer not in SCORERS:
+        raise ValueError(f'unknown scorer "{scorer}"; it is one of {", ".join(SCORERS)}')
+    tokenizer_of(tokenizer)
+    if tokenizer != "ptb" and scorer != "stylecap":
+        raise ValueError(f'scorer "{scorer}" brings its own tokenizer: use scorer "stylecap" with "{tokenizer}"')
+    if scorer == "pycocoevalcap" and shutil.which("java") is None:
+        raise ValueError(f'scorer "pycocoevalcap" needs Java; {java.GET_JAVA}, or use scorer "stylecap"')
 
 
 def _check(
     predictions: Sequence[str],
     references: Sequence[Sequence[str]],
     styles: Sequence[str] | None,
-    scorer: str,
     ids: Sequence[Hashable] | None,
 ) -> None:
     """Say what cannot be scored, naming the first few."""
-    if scorer not in SCORERS:
-        raise ValueError(f'unknown scorer "{scorer}"; it is one of {", ".join(SCORERS)}')
-    if scorer == "pycocoevalcap" and shutil.which("java") is None:
-        raise ValueError(f'scorer "pycocoevalcap" needs Java; {java.GET_JAVA}, or use scorer "stylecap"')
     if not predictions:
         raise ValueError("there are no predictions to score")
     for name, others in (("references", references), ("styles", styles), ("ids", ids)):
@@ -268,6 +282,7 @@ def evaluate_captions(
     spice: bool,
     java_timeout_s: float,
     document_frequency: DocumentFrequency | None = None,
+    tokenizer: str = "ptb",
 ) -> dict[str, Any]:
     """Scores of `captions`, one for each of `samples`, against the samples' references.
 
@@ -275,7 +290,7 @@ def evaluate_captions(
     had, and a line of the log says why), `n_images`, `n_captions`, and `per_style`: style -> metric -> score.
     """
     settings = {"scorer": scorer, "meteor": meteor, "spice": spice, "java_timeout_s": java_timeout_s}
-    found = score_samples(samples, captions, frequency=document_frequency, **settings)
+    found = score_samples(samples, captions, frequency=document_frequency, tokenizer=tokenizer, **settings)
     return found.to_dict(len({sample.image_id for sample in samples}))
 
 

@@ -5,27 +5,35 @@ with `make install EXTRAS=pyjq`, and is then the one used. It carries jq 1.5, so
 what 1.5 and current jq have in common (not `..` and `paths`, which skip null in 1.5; no `input`: nothing to read).
 """
 
-import importlib.util
 import json
-import math
-import sys
 from collections.abc import Callable
 from typing import Any
 
+from data.confined import confined
+from evaluation import jq_program
+from evaluation.jq_program import with_jq, with_pyjq
+
 Engine = Callable[[str, str], list[Any]]
+__all__ = ["query", "run", "with_jq", "with_pyjq"]
+
+#: What a program may take.
+SECONDS, MEGABYTES = 60.0, 2048
 
 
 def query(program: str, data: Any) -> list[Any]:
     """Everything that `program` yields for `data` (JSON-like values), in order.
 
-    Numbers are doubles, as in jq: a whole one comes back as an `int`, not-a-number as `None`.
-    Raises `ValueError`, naming the program, when the program is wrong, fails, or gets data that is not JSON.
+    Numbers are doubles, as in jq: a whole one comes back as an `int`, not-a-number as `None`. The program runs in a
+    process of its own, for `SECONDS` at most.
+
+    Raises `ValueError`, naming the program, when the program is wrong, fails, takes too much, or gets data that is not
+    JSON.
     """
-    return run(_installed_engine(), program, data)
+    return run(_elsewhere, program, data)
 
 
 def run(engine: Engine, program: str, data: Any) -> list[Any]:
-    """`query` with the engine given: `with_jq` or `with_pyjq`."""
+    """`query` with the engine given, such as `with_jq` or `with_pyjq`."""
     if not program.strip():
         # the bindings disagree about a blank program
         raise ValueError('the jq program is empty; "." gives the data back')
@@ -35,37 +43,11 @@ def run(engine: Engine, program: str, data: Any) -> list[Any]:
         raise ValueError(f"the jq program {program!r} fails: {error}") from error
 
 
-def with_jq(program: str, text: str) -> list[Any]:
-    """The results of `program` for the JSON `text`, by the binding `jq`."""
-    import jq
-
-    return jq.compile(program).input_text(text).all()
-
-
-def with_pyjq(program: str, text: str) -> list[Any]:
-    """The results of `program` for the JSON `text`, by the binding `pyjq`."""
-    import pyjq
-
-    try:
-        return [_as_jq_prints(value) for value in pyjq.all(program, json.loads(text))]
-    except pyjq.ScriptRuntimeError as error:
-        raise ValueError(str(error)) from error
-
-
-def _installed_engine() -> Engine:
-    return with_pyjq if importlib.util.find_spec("pyjq") else with_jq
-
-
-def _as_jq_prints(value: Any) -> Any:
-    """`value` after a trip through jq's JSON output, which has no NaN, no infinity, no `1.0`; pyjq skips that trip."""
-    if isinstance(value, list):
-        return [_as_jq_prints(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _as_jq_prints(item) for key, item in value.items()}
-    if not isinstance(value, float):
-        return value
-    if math.isnan(value):
-        return None
-    if math.isinf(value):
-        return math.copysign(sys.float_info.max, value)
-    return int(value) if value.is_integer() else value
+def _elsewhere(program: str, text: str) -> list[Any]:
+    asked = json.dumps([program, text, jq_program.installed()])
+    found: list[Any] = json.loads(
+        confined(jq_program.answer, asked.encode(), seconds=SECONDS, megabytes=MEGABYTES).decode(
+            "utf-8", "surrogatepass"
+        )
+    )
+    return found

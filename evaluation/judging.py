@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from data.files import write_text
+from data.reading import load_json
 from data.run_folder import RunFolder
 from data.samples import Sample, Split
+from evaluation import sentence_judge as sentences
 from evaluation.bootstrap import Contributions, flatten, intervals
 from evaluation.caption_scores import METRICS, StyledScores, score_samples
 from evaluation.judgement import Judgement
@@ -35,6 +37,8 @@ def judge(
     spice: bool,
     java_timeout_s: float,
     java_memory_gb: int,
+    sentence_encoder: str | None = None,
+    tokenizer: str = "ptb",
 ) -> Judgement:
     """Judge one caption for each of `samples`, and log a table headed `title`.
 
@@ -45,13 +49,14 @@ def judge(
         folder: keeps the style evaluator and Java's scores.
         bootstrap: draws behind the intervals; 0 leaves them out.
         in_many_styles: as for `evaluation.style_report`.
+        sentence_encoder: a folder, or "minilm"; None leaves out what needs one.
         others: as for `evaluation.caption_scores.score_styles`.
 
     Returns:
         `metrics`: metric -> score (None: not to be had, and a line of the log says why), `n_images`, `n_captions`,
-        `per_style`: style -> metric -> score, that of `evaluation.style_report`, and `intervals`: metric ->
-        [low, high]. `predictions`: COCO's results form, with the image's file, style, references, the caption's own
-        `scores`, and `bleu`, what it contributes to BLEU.
+        `per_style`: style -> metric -> score, `SBERT-sim` where there is an encoder, that of `evaluation.style_report`,
+        and `intervals`: metric -> [low, high]. `predictions`: COCO's results form, with the image's file, style,
+        references, the caption's own `scores`, and `bleu`, what it contributes to BLEU.
     """
     cache = _read_cache(folder.java_scores) if meteor or spice else {}
     known = len(cache)
@@ -65,16 +70,31 @@ def judge(
         java_memory_gb=java_memory_gb,
         java_cache=cache,
         frequency=frequency,
+        tokenizer=tokenizer,
     )
     if len(cache) > known:
         _write_cache(folder.java_scores, cache)
-    style, named = style_report(samples, captions, ended, train, folder, in_many_styles)
+    encoder = sentences.sentence_encoder(sentence_encoder)
+    style, named = style_report(samples, captions, ended, train, folder, in_many_styles, encoder, tokenizer)
     predictions = _predictions(samples, captions, found, named, ended)
     metrics = found.to_dict(len({sample.image_id for sample in samples})) | style
+    if encoder is not None:
+        _add_similarity(metrics, predictions, sentences.similarity(encoder, captions, [s.references for s in samples]))
     metrics["intervals"] = intervals(Contributions.of(predictions, metrics), bootstrap) if bootstrap else {}
     LOGGER.info("%s; scores x 100\n%s", title, render_table(_rows(metrics)))
     LOGGER.info("%s", summary(metrics))
     return Judgement(metrics, predictions)
+
+
+def _add_similarity(metrics: dict[str, Any], predictions: Sequence[dict[str, Any]], each: Sequence[float]) -> None:
+    """SBERT-sim, of all captions, of each style's and of each."""
+    by_style: dict[str, list[float]] = {}
+    for row, value in zip(predictions, each, strict=True):
+        row["scores"]["SBERT-sim"] = _rounded(value)
+        by_style.setdefault(row["style"], []).append(value)
+    metrics["SBERT-sim"] = sum(each) / len(each)
+    for style, values in by_style.items():
+        metrics["per_style"][style]["SBERT-sim"] = sum(values) / len(values)
 
 
 def _rows(metrics: Mapping[str, Any]) -> dict[str, dict[str, float | None]]:
@@ -122,7 +142,7 @@ def _rounded(value: float | None) -> float | None:
 def _read_cache(path: Path) -> dict[str, Any]:
     """What the file holds; nothing where it is missing or broken, for it only saves time."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = load_json(path)
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

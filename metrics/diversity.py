@@ -5,6 +5,12 @@ from collections.abc import Collection, Sequence
 from metrics.ngrams import Ngram
 
 _PAIR = 2
+#: Words that hardly a caption ends with unless it was cut: what they lead to is missing. People's end so now and then
+#: ("a game to watch and bet in"), and oftener in others ("passers-by look on", "he waits for her").
+LEADING = frozenset(
+    "a an the and or but nor of to in at with from for into onto as than because if which who whose while "
+    "his its their my your our very".split()
+)
 
 
 def ngrams_of(caption: str, size: int) -> list[Ngram]:
@@ -25,13 +31,19 @@ def repeated_share(caption: str) -> float:
     return 1 - len(set(pairs)) / len(pairs) if pairs else 0.0
 
 
+def is_cut_off(caption: str) -> bool:
+    """Whether a caption ends in a word that leads to another, such as "a" or "with"."""
+    return caption.rpartition(" ")[2].lower() in LEADING
+
+
 def diversity(captions: Sequence[str], training: Collection[str] = ()) -> dict[str, float | None]:
     """Diversity of captions, each value between 0 and 1.
 
     Returns:
         `distinct-1`, `distinct-2`; `different`: different captions over all; `repeated`: mean share of pairs of words
-        that a caption repeats; and, given `training` captions, `vocabulary`: share of their words that are used, and
-        `copied`: share of captions that are one of them.
+        that a caption repeats; `cut_off`: share of captions that end in a word of `LEADING`; and, given
+        `training` captions, `vocabulary`: share of their words that are used, and `copied`: share of captions that are
+        one of them.
     """
     known = set(training)
     words = {word for caption in known for word in caption.split()}
@@ -41,6 +53,7 @@ def diversity(captions: Sequence[str], training: Collection[str] = ()) -> dict[s
         "distinct-2": distinct(captions, _PAIR),
         "different": len(set(captions)) / len(captions),
         "repeated": sum(map(repeated_share, captions)) / len(captions),
+        "cut_off": sum(map(is_cut_off, captions)) / len(captions),
         "vocabulary": len(used & words) / len(words) if words else None,
         "copied": sum(caption in known for caption in captions) / len(captions) if known else None,
     }

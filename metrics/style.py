@@ -49,7 +49,8 @@ def accuracies(evaluator: StyleClassifier, texts: Sequence[str], asked: Sequence
 
 
 def judgement_of_humans(evaluator: StyleClassifier, human: Sequence[Sample]) -> dict[str, Any]:
-    """How right the evaluator is about human captions: `accuracy`, `macro_accuracy`, and `calibration_error`."""
+    """How right the evaluator is about human captions: `accuracy`, `macro_accuracy`, `per_style`
+    and `calibration_error`."""
     texts = [caption for sample in human for caption in sample.references]
     styles = [sample.style for sample in human for _ in sample.references]
     found = accuracies(evaluator, texts, styles)
@@ -59,6 +60,7 @@ def judgement_of_humans(evaluator: StyleClassifier, human: Sequence[Sample]) -> 
         "captions": len(texts),
         "accuracy": found["accuracy"],
         "macro_accuracy": found["macro_accuracy"],
+        "per_style": found["per_style"],
         "calibration_error": calibration_error(np.exp(evaluator.log_probabilities(texts)), rows),
     }
 

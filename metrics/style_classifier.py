@@ -6,7 +6,7 @@ Captions are read as the model writes them (lower case, no punctuation), so that
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 
@@ -49,28 +49,15 @@ class StyleClassifier:
         Raises:
             ValueError: fewer than two styles.
         """
-        from sklearn.linear_model import LogisticRegression
+        return cls(*fitted(_vectors(texts, features), styles, features), fingerprint(texts, styles))
 
-        if len(set(styles)) < 2:
-            raise ValueError(
-                f"captions of {len(set(styles))} style cannot teach a classifier of styles: it needs two or more"
-            )
-        model = LogisticRegression(C=10.0, class_weight="balanced", max_iter=200, tol=1e-3)
-        model.fit(_vectors(texts, features), list(styles))
-        weights, bias = model.coef_, model.intercept_
-        if len(model.classes_) == 2:  # one row then stands for the second style against the first
-            weights, bias = np.vstack([np.zeros_like(weights), weights]), np.append(0.0, bias)
-        return cls(
-            [str(style) for style in model.classes_],
-            features,
-            weights.astype(np.float32),
-            bias.astype(np.float32),
-            fingerprint(texts, styles),
-        )
+    def vectors(self, texts: Sequence[str]) -> Any:
+        """What the weights are multiplied with, [captions, buckets]."""
+        return _vectors(texts, self.features)
 
     def log_probabilities(self, texts: Sequence[str]) -> np.ndarray:
         """Log-probability of each style for each caption, float64 [captions, styles]."""
-        scores = np.asarray(_vectors(texts, self.features) @ self.weights.T.astype(np.float64)) + self.bias
+        scores = np.asarray(self.vectors(texts) @ self.weights.T.astype(np.float64)) + self.bias
         scores -= scores.max(1, keepdims=True)
         return scores - np.log(np.exp(scores).sum(1, keepdims=True))
 
@@ -95,6 +82,27 @@ class StyleClassifier:
                 f"{', '.join(self.styles[:3])}"
             )
         return self._rows[style]
+
+
+def fitted(vectors: Any, styles: Sequence[str], features: str) -> tuple[list[str], Any, np.ndarray, np.ndarray]:
+    """Styles, the name of the features, weights and bias of a classifier of vectors [captions, D].
+
+    Raises:
+        ValueError: fewer than two styles.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    if len(set(styles)) < 2:
+        raise ValueError(
+            f"captions of {len(set(styles))} style cannot teach a classifier of styles: it needs two or more"
+        )
+    model = LogisticRegression(C=10.0, class_weight="balanced", max_iter=200, tol=1e-3)
+    model.fit(vectors, list(styles))
+    weights, bias = model.coef_, model.intercept_
+    if len(model.classes_) == 2:  # one row then stands for the second style against the first
+        weights, bias = np.vstack([np.zeros_like(weights), weights]), np.append(0.0, bias)
+    names = [str(style) for style in model.classes_]
+    return names, features, weights.astype(np.float32), bias.astype(np.float32)
 
 
 def fingerprint(texts: Iterable[str], styles: Iterable[str]) -> str:

@@ -9,6 +9,8 @@ from typing import Any
 
 from transformers import BertTokenizer
 
+from data.reading import parse_json, read_text
+
 VOCAB_FILE = "vocab.txt"
 SPECIAL = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
 _WORD = re.compile(r"\w+|[^\w\s]")
@@ -117,8 +119,8 @@ def _entries_of_tokenizer_file(path: Path) -> list[str]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(_read_text(path))
-    except json.JSONDecodeError as error:
+        content = parse_json(_read_text(path))
+    except ValueError as error:
         raise ValueError(f"{path} is not valid JSON ({error}); copy it again") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__}, not a JSON object; copy it again")
@@ -127,7 +129,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return read_text(path)
     except OSError as error:
         raise ValueError(f"cannot read the vocabulary {path}: {error.strerror}; name a {VOCAB_FILE}") from error
     except UnicodeDecodeError as error:

@@ -1,26 +1,25 @@
 """Pictures: reading them quickly and safely, and turning them into the tensors that OFA sees."""
 
-import struct
 from os import PathLike
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
+
+from data.images import decode, to_rgb
+from data.reading import open_file
 
 ImageSource = str | PathLike[str] | Image.Image | np.ndarray
 
 # a JPEG may be decoded at a half, a quarter or an eighth of its size: this much more than needed leaves the final
 # bicubic step enough to work with
 _DRAFT_MARGIN = 2
-
-# the ways in which Pillow reports a file that is cut off, damaged, no picture, or absurdly large
-_BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 _REMEDY = "leave it out (data.skip_bad does so in training)"
 
 
 def load_image(source: ImageSource, *, draft_size: int | None = None) -> Image.Image:
-    """An RGB picture, upright as its EXIF orientation says, from a file, a PIL picture or a uint8 RGB array [H,W,3].
+    """An RGB picture, as `data.images` makes it of a file, a PIL picture or a uint8 RGB array [H,W,3].
 
     With `draft_size`, the side in pixels that is needed in the end, a much larger JPEG file is decoded at a fraction of
     its size. Raises `ValueError` naming the file when it is missing, truncated or no picture.
@@ -33,19 +32,16 @@ def load_image(source: ImageSource, *, draft_size: int | None = None) -> Image.I
         raise ValueError(f"an image must be a path, a PIL picture or an array, not a {type(source).__name__}")
     try:
         if isinstance(source, Image.Image):
-            return _upright_rgb(source)
-        with Image.open(source) as image:
-            if draft_size is not None:
-                image.draft(image.mode, (_DRAFT_MARGIN * draft_size, _DRAFT_MARGIN * draft_size))
-            return _upright_rgb(image)
+            return to_rgb(source)
+        enough = None if draft_size is None else (_DRAFT_MARGIN * draft_size, _DRAFT_MARGIN * draft_size)
+        with open_file(source) as stream:
+            return decode(stream, draft_size=enough)
     except FileNotFoundError as error:
         raise ValueError(f"image {source} does not exist: correct its path, or {_REMEDY}") from error
-    except _BROKEN as error:
+    except OSError as error:
+        raise ValueError(f"image {source} cannot be read ({error.strerror}): replace the file, or {_REMEDY}") from error
+    except ValueError as error:
         raise ValueError(f"image {source} cannot be read ({error}): replace the file, or {_REMEDY}") from error
-
-
-def _upright_rgb(image: Image.Image) -> Image.Image:
-    return ImageOps.exif_transpose(image).convert("RGB")
 
 
 class ImageTransform:
@@ -77,12 +73,16 @@ class ImageTransform:
         pixels = self.resize(image)
         top, left = (self._draw(room, generator), self._draw(room, generator)) if self.train else (room // 2, room // 2)
         pixels = pixels[top : top + size, left : left + size]
-        mirrored = self.train and self.flip and self._draw(1, generator) == 1
+        mirrored = self.flips(generator)
         if mirrored and may_flip:
             pixels = pixels[:, ::-1]
         # one contiguous copy of bytes before the floats: four times less memory to move
         tensor = torch.from_numpy(pixels.transpose(2, 0, 1).copy())
         return tensor.to(torch.float32).div_(255).sub_(0.5).div_(0.5)
+
+    def flips(self, generator: torch.Generator | None) -> bool:
+        """Draws whether a picture is mirrored."""
+        return self.train and self.flip and self._draw(1, generator) == 1
 
     def resize(self, image: Image.Image | np.ndarray) -> np.ndarray:
         """uint8 [S,S,3], S = `max_image_size`: what a cache of decoded pictures should hold."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -44,6 +45,7 @@ class ItemBuilder:
     transform: ImageTransform
     max_tgt_length: int  # words
     lowercase: bool
+    max_target_tokens: int = MAX_TARGET_TOKENS
     _encoded: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -52,6 +54,10 @@ class ItemBuilder:
     def with_transform(self, transform: ImageTransform) -> Self:
         """The same builder with other image settings."""
         return replace(self, transform=transform)
+
+    def within(self, positions: int) -> Self:
+        """The same builder for a model that has so many positions: longer captions are cut, the end included."""
+        return replace(self, max_target_tokens=min(MAX_TARGET_TOKENS, positions - 1))
 
     def item(
         self,
@@ -63,7 +69,8 @@ class ItemBuilder:
     ) -> dict[str, Any]:
         """One picture and all captions asked of it; requests of the same prompt share one row of `prompts`.
 
-        `image` None is an absent picture: zeros, with a false mask. `generator` draws crop and flip in training, and
+        `image` None is an absent picture: zeros, with a false mask. An array of float16 [V, C, h, w] is what a frozen
+        tower makes of it, in as many views (`data.feature_cache`). `generator` draws crop and flip in training, and
         then the questions of `tasks`, for which `other_caption` is another picture's caption.
         Returns the mapping that `preprocessors.collate` describes.
         """
@@ -121,13 +128,21 @@ class ItemBuilder:
         return target_text(caption, self.max_tgt_length, lowercase=self.lowercase)
 
     def _encode_answer(self, text: str) -> Tensor:
-        return torch.tensor([*self.tokenizer.encode_text(text, max_length=MAX_TARGET_TOKENS), EOS])
+        return torch.tensor([*self.tokenizer.encode_text(text, max_length=self.max_target_tokens), EOS])
 
     def _pixels(self, image: ImageSource | None, generator: torch.Generator | None, may_flip: bool) -> Tensor:
         if image is None:
             return torch.zeros(3, self.transform.patch_image_size, self.transform.patch_image_size)
+        if isinstance(image, np.ndarray) and image.dtype == np.float16:
+            return self._features(image, generator, may_flip)
         picture = load_image(image, draft_size=self.transform.max_image_size)
         return self.transform(picture, generator, may_flip=may_flip)
+
+    def _features(self, views: np.ndarray, generator: torch.Generator | None, may_flip: bool) -> Tensor:
+        """One of an image's views [V, C, h, w] float16 (as it is, mirrored), drawn as `ImageTransform` draws its flip,
+        as float [C, h, w]."""
+        mirrored = len(views) > 1 and self.transform.flips(generator)
+        return torch.from_numpy(views[int(mirrored and may_flip)].astype(np.float32))
 
     def _plain(self, request: Request) -> dict[str, Any]:
         style = self.prompt.style_map.find(request.style) or request.style

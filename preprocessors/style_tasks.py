@@ -6,7 +6,7 @@
   is not the caption's).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -89,6 +89,23 @@ class StyleTasks:
             style = others[_draw(len(others), generator)]
         return _MATCHING.format(caption=caption, style=prompt.style_text(style)), answer
 
+    def longest(self, caption: str, prompt: Prompt, count: Callable[[str], int]) -> list[str]:
+        """The longest prompt that each task may ask about a caption, by the tokens that `count` counts.
+
+        Of the words that may be masked, those are whose own tokens are fewest: a mask is one token.
+        """
+        names = [prompt.style_text(style) for style in prompt.style_map.tokens]
+        style = max(names, key=count)
+        found = [prompt.fill(MASK) + caption] if self.mask_style else []
+        if self.mask_caption:
+            words = caption.split()
+            by_tokens = sorted(range(len(words)), key=lambda place: count(f" {words[place]}"))
+            chosen = set(by_tokens[: masked_words(len(words), self.mask_ratio)])
+            found.append(_MASKED_CAPTION.format(caption=_masked(words, chosen).strip(), style=style))
+        if self.matching:
+            found.append(_MATCHING.format(caption=caption, style=style))
+        return found
+
     def texts(self) -> list[str]:
         """What the questions and answers add to the words of captions and captioning prompts."""
         masked = [_MASKED_CAPTION.format(caption="", style="")] if self.mask_caption else []
@@ -101,8 +118,16 @@ def mask_words(caption: str, ratio: float, generator: torch.Generator | None) ->
     A masked word takes its blank with it, as the vocabulary's `<mask>` does.
     """
     words = caption.split()
-    count = min(len(words), max(1, round(ratio * len(words))))
-    chosen = set(torch.randperm(len(words), generator=generator)[:count].tolist())
+    chosen = set(torch.randperm(len(words), generator=generator)[: masked_words(len(words), ratio)].tolist())
+    return _masked(words, chosen)
+
+
+def masked_words(words: int, ratio: float) -> int:
+    """How many of a caption's words are masked."""
+    return min(words, max(1, round(ratio * words)))
+
+
+def _masked(words: Sequence[str], chosen: Collection[int]) -> str:
     return "".join(MASK if place in chosen else f" {word}" for place, word in enumerate(words))
 
 

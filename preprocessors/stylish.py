@@ -1,6 +1,5 @@
 """The preprocessor that ModelScope finds by name: an adapter over `ItemBuilder`."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from modelscope.preprocessors.base import Preprocessor
 from modelscope.preprocessors.builder import PREPROCESSORS
 from modelscope.utils.constant import Fields, ModeKeys, ModelFile
 
+from data.reading import load_json
 from models.ofa.styles import STYLE_MAP_FILE, StyleMap
 from models.ofa.tokenization import OFATokenizer
 from preprocessors.images import ImageTransform
@@ -99,7 +99,7 @@ class OfaStylishImageCaptioningPreprocessor(Preprocessor):
         """
         path = Path(model_dir) / ModelFile.CONFIGURATION
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = load_json(path)
         except OSError as error:
             raise ValueError(f"cannot read {path}: {error.strerror}; name a directory written by training") from error
         except ValueError as error:

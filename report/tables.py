@@ -25,13 +25,19 @@ class Measure:
 
 
 CONTENT = (
-    *(Measure(name, name, name) for name in ("BLEU-1", "BLEU-4", "ROUGE-L", "CIDEr", "CIDEr-D", "METEOR", "SPICE")),
+    *(
+        Measure(name, name, name)
+        for name in ("BLEU-1", "BLEU-4", "ROUGE-L", "CIDEr", "CIDEr-D", "METEOR", "SPICE", "SBERT-sim")
+    ),
 )
 STYLE = (
     Measure("style accuracy, %", "style.accuracy", "style accuracy"),
     Measure("one of the first five, %", "style.top5"),
     Measure("style accuracy, mean of styles, %", "style.macro_accuracy"),
     Measure("the evaluator on human captions, %", "style.evaluator.accuracy"),
+    Measure("style accuracy by sentences, %", "style.sentences.accuracy"),
+    Measure("that judge on human captions, %", "style.sentences.evaluator.accuracy"),
+    Measure("captions that both judges read alike, %", "style.sentences.agreement"),
     Measure("its calibration error, %", "style.evaluator.calibration_error"),
     Measure("distance between styles of an image", "style.sensitivity.distance", scale=1, digits=2),
     Measure("images whose styles are ignored, %", "style.sensitivity.ignored"),
@@ -43,6 +49,7 @@ FORM = (
     Measure("distinct-1, %", "diversity.distinct-1"),
     Measure("distinct-2, %", "diversity.distinct-2"),
     Measure("different captions, %", "diversity.different"),
+    Measure("captions that end in a cut, %", "diversity.cut_off"),
     Measure("words of the training captions used, %", "diversity.vocabulary"),
     Measure("copied from training, %", "diversity.copied"),
     Measure("repeated pairs of words, %", "diversity.repeated"),

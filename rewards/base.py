@@ -27,7 +27,7 @@ class RewardBatch:
 
     Attributes:
         candidates: [M][K].
-        tokens: [M][K] PTB tokens of each candidate joined by spaces, with `END_WORD` where it ended.
+        tokens: [M][K] tokens of each candidate joined by spaces, with `END_WORD` where it ended.
         references: [M] tokenized references of each group with `END_WORD`, at least one.
         soft_references: [M] captions of the image in other styles, likewise; empty lists where there are none.
         styles: [M] the asked styles.

@@ -9,9 +9,10 @@ from typing import Self
 
 import numpy as np
 
-from metrics.ptb_tokenizer import ptb_tokenize
+from metrics.tokenizers import tokenizer_of
 from rewards.base import END_WORD, Candidate, Reward, RewardBatch
 
+_AT_A_TIME = 2  # submissions, at most: that of a micro-batch, and of the next one
 _EPSILON = 1e-6  # against division by the deviation of equal rewards
 
 
@@ -33,27 +34,36 @@ class Rewards:
 class RewardCalculator:
     """One pool of threads for the whole of a run.
 
-    A submission is one task: rewards are Python, of which one thread runs at a time, so dividing it would gain nothing.
-    What is gained is that scoring goes on while the main thread waits for the device, or on a CPU for torch's threads,
-    which do not hold the interpreter's lock.
+    Each reward of a submission is a task of its own: rewards that wait (for a server) or compute outside the
+    interpreter's lock run side by side. All of them go on while the main thread waits for the device, or on a CPU for
+    torch's threads. Two threads more tokenize, and put the rewards of a submission together.
 
     Args:
         rewards: name -> reward.
         weights: name -> weight; a reward of weight 0 is computed and reported, and adds nothing.
-        workers: threads.
+        workers: threads that compute rewards.
         normalise: bring each reward to mean 0 and deviation 1 over its group before weighting, so that weights compare
             rewards of different scales.
+        tokenizer: a key of `metrics.tokenizers.TOKENIZERS`.
     """
 
     def __init__(
-        self, rewards: Mapping[str, Reward], weights: Mapping[str, float], *, workers: int, normalise: bool = False
+        self,
+        rewards: Mapping[str, Reward],
+        weights: Mapping[str, float],
+        *,
+        workers: int,
+        normalise: bool = False,
+        tokenizer: str = "ptb",
     ):
         assert rewards.keys() == weights.keys()
         self.rewards = dict(rewards)
         self.weights = dict(weights)
         self.normalise = normalise
+        self._tokenize = tokenizer_of(tokenizer)
         self._tokenized: dict[tuple[str, ...], list[str]] = {}
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="rewards")
+        self._submissions = ThreadPoolExecutor(min(workers, _AT_A_TIME), thread_name_prefix="submissions")
 
     def submit(
         self,
@@ -71,11 +81,13 @@ class RewardCalculator:
             styles, images: [M].
             soft_references: [M] raw captions of the image in other styles.
         """
-        return self._pool.submit(self._score, candidates, references, styles, images, soft_references)
+        return self._submissions.submit(self._score, candidates, references, styles, images, soft_references)
 
     def close(self) -> None:
         """End the threads; what was submitted and not begun is dropped."""
+        self._submissions.shutdown(wait=False, cancel_futures=True)
         self._pool.shutdown(wait=True, cancel_futures=True)
+        self._submissions.shutdown(wait=True)
 
     def __enter__(self) -> Self:
         return self
@@ -95,7 +107,8 @@ class RewardCalculator:
     ) -> Rewards:
         started = time.perf_counter()
         batch = self._batch(candidates, references, styles, images, soft_references)
-        each = {name: self._checked(name, reward(batch), batch) for name, reward in self.rewards.items()}
+        scored = {name: self._pool.submit(reward, batch) for name, reward in self.rewards.items()}
+        each = {name: self._checked(name, future.result(), batch) for name, future in scored.items()}
         total = np.zeros((len(candidates), len(candidates[0])))
         for name, values in each.items():
             total += self.weights[name] * (normalised(values) if self.normalise else values)
@@ -117,7 +130,7 @@ class RewardCalculator:
                 )
         width = len(candidates[0])
         flat = [candidate for group in candidates for candidate in group]
-        tokens = ptb_tokenize([candidate.text for candidate in flat])
+        tokens = self._tokenize([candidate.text for candidate in flat])
         tokens = [with_end(text) if one.ended else text for text, one in zip(tokens, flat, strict=True)]
         return RewardBatch(
             candidates=candidates,
@@ -132,7 +145,7 @@ class RewardCalculator:
         """Tokenized references, from memory where the image was seen before. Two threads may both tokenize: no harm."""
         key = tuple(references)
         if key not in self._tokenized:
-            self._tokenized[key] = [with_end(text) for text in ptb_tokenize(list(key))]
+            self._tokenized[key] = [with_end(text) for text in self._tokenize(list(key))]
         return self._tokenized[key]
 
     @staticmethod

@@ -2,63 +2,57 @@
 
 Built once from the training captions and kept beside the run. The file is the pickle that other SCST code reads and
 writes, ``{"ref_len": number of images, "document_frequency": {n-gram tuple: count}}``, with a fingerprint of the data
-added. Reading never runs what a pickle asks for: only plain containers, numbers and strings are let through.
+added. Reading never runs what a pickle asks for: only plain containers, numbers and strings are let through, by a
+process that may take so much time and memory and no more.
 """
 
 import hashlib
-import io
 import logging
 import pickle
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
+from data.confined import confined
 from data.files import replacing
+from data.reading import read_bytes
 from data.run_folder import RunFolder
 from data.samples import Split
 from metrics.cider import DocumentFrequency
-from metrics.ptb_tokenizer import ptb_tokenize
+from metrics.tokenizers import tokenizer_of
+from rewards.plain_pickle import plain, vetted
 
 logger = logging.getLogger("stylecap")
 
 _FAMILIAR = 0.5  # least share of a corpus' words that a table of the same corpus, tokenized elsewhere, must know
-_HARMLESS = {
-    ("collections", "defaultdict"): defaultdict,
-    **{(module, name): kind for module in ("builtins", "__builtin__") for name, kind in
-       {"float": float, "int": int, "long": int, "str": str, "unicode": str, "dict": dict, "tuple": tuple}.items()},
-}  # fmt: skip
+#: What reading a table may take: a start, and more for larger files.
+_SECONDS, _MEGABYTES = 60, 512
+_MEGABYTES_OF_ONE = 40  # of memory for one of the file
 
 
-class _PlainUnpickler(pickle.Unpickler):
-    """Loads numbers, strings and containers; anything else that a pickle names is refused before it is imported."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        try:
-            return _HARMLESS[module, name]
-        except KeyError:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which could run code") from None
-
-
-def tokenize_references(references: Iterable[Sequence[str]], *, end_word: str | None = None) -> list[list[str]]:
+def tokenize_references(
+    references: Iterable[Sequence[str]], *, end_word: str | None = None, tokenizer: str = "ptb"
+) -> list[list[str]]:
     """Raw captions per image -> tokenized ones; `end_word`, where given, ends each as a word of its own."""
+    tokenize = tokenizer_of(tokenizer)
     end = f" {end_word}" if end_word else ""
-    return [[(tokens + end).strip() for tokens in ptb_tokenize(list(of_image))] for of_image in references]
+    return [[(tokens + end).strip() for tokens in tokenize(list(of_image))] for of_image in references]
 
 
-def fingerprint(references: Iterable[Sequence[str]], *, end_word: str | None = None) -> str:
-    """A digest of a corpus, whatever the order of its images and of their captions."""
+def fingerprint(references: Iterable[Sequence[str]], *, end_word: str | None = None, tokenizer: str = "ptb") -> str:
+    """A digest of a corpus and its tokenizer, whatever the order of its images and of their captions."""
     total = 0
     for of_image in references:
         text = "\n".join(sorted(caption.replace("\n", " ") for caption in of_image))
         total += int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:16])
-    return hashlib.sha256(f"{total} {end_word}".encode()).hexdigest()
+    units = "" if tokenizer == "ptb" else f" {tokenizer}"
+    return hashlib.sha256(f"{total} {end_word}{units}".encode()).hexdigest()
 
 
-def table_of_split(run: RunFolder, split: Split) -> DocumentFrequency:
+def table_of_split(run: RunFolder, split: Split, tokenizer: str = "ptb") -> DocumentFrequency:
     """The table of a training split, kept in the run's folder; a document is an image, in all its styles."""
-    return table_of_corpus(run.document_frequency, captions_by_image(split))
+    return table_of_corpus(run.document_frequency, captions_by_image(split), tokenizer=tokenizer)
 
 
 def captions_by_image(split: Split) -> list[list[str]]:
@@ -67,7 +61,7 @@ def captions_by_image(split: Split) -> list[list[str]]:
 
 
 def table_of_corpus(
-    path: Path, references: Sequence[Sequence[str]], *, end_word: str | None = None
+    path: Path, references: Sequence[Sequence[str]], *, end_word: str | None = None, tokenizer: str = "ptb"
 ) -> DocumentFrequency:
     """The table of these training captions (raw, per image): read from `path`, or built and written there.
 
@@ -77,7 +71,7 @@ def table_of_corpus(
         raise ValueError(
             "document frequencies need training captions, and the training split has none that says anything"
         )
-    expected = fingerprint(references, end_word=end_word)
+    expected = fingerprint(references, end_word=end_word, tokenizer=tokenizer)
     if path.exists():
         try:
             table, found = _read(path)
@@ -87,13 +81,17 @@ def table_of_corpus(
             if found == expected:
                 return table
             logger.info("The training captions are not those of %s; document frequencies are counted again", path)
-    table = DocumentFrequency.of(tokenize_references(references, end_word=end_word))
+    table = DocumentFrequency.of(tokenize_references(references, end_word=end_word, tokenizer=tokenizer))
     write_table(path, table, data_fingerprint=expected)
     return table
 
 
 def read_table(
-    path: Path, references: Sequence[Sequence[str]] | None = None, *, end_word: str | None = None
+    path: Path,
+    references: Sequence[Sequence[str]] | None = None,
+    *,
+    end_word: str | None = None,
+    tokenizer: str = "ptb",
 ) -> DocumentFrequency:
     """A table that somebody named, from this program or other SCST code.
 
@@ -103,12 +101,13 @@ def read_table(
     table, found = _read(path)
     if references is None:
         return table
-    if found is not None and found != fingerprint(references, end_word=end_word):
+    if found is not None and found != fingerprint(references, end_word=end_word, tokenizer=tokenizer):
         raise ValueError(
             f"{path} holds the document frequencies of other training captions: remove the file to count again, or "
             "give the split that it was made from"
         )
-    words = {word for of_image in tokenize_references(references) for line in of_image for word in line.split()}
+    tokenized = tokenize_references(references, tokenizer=tokenizer)
+    words = {word for of_image in tokenized for line in of_image for word in line.split()}
     known = sum((word,) in table.counts for word in words)
     if words and known < _FAMILIAR * len(words):
         raise ValueError(
@@ -134,24 +133,15 @@ def write_table(path: Path, table: DocumentFrequency, *, data_fingerprint: str |
 def _read(path: Path) -> tuple[DocumentFrequency, str | None]:
     """The table of a file and its fingerprint, None where other code wrote it."""
     try:
-        content = _PlainUnpickler(io.BytesIO(path.read_bytes()), encoding="latin1").load()
+        content = read_bytes(path)
     except OSError as error:
         raise ValueError(f"cannot read the document frequencies {path}: {error.strerror or error}") from error
-    except Exception as error:  # a broken pickle raises nearly anything
+    size = len(content) / 2**20
+    try:
+        sound = confined(vetted, content, seconds=_SECONDS + size, megabytes=int(_MEGABYTES + _MEGABYTES_OF_ONE * size))
+    except ValueError as error:
         raise ValueError(f"{path} is not a table of document frequencies: {error}") from error
-    counts = content.get("document_frequency") if isinstance(content, dict) else None
-    documents = content.get("ref_len") if isinstance(content, dict) else None
-    if not isinstance(counts, Mapping) or not _is_count(documents) or not documents:
-        raise ValueError(
-            f"{path} is not a table of document frequencies: it must hold 'ref_len' and 'document_frequency'"
-        )
-    for ngram, count in counts.items():
-        if not (isinstance(ngram, tuple) and all(isinstance(word, str) for word in ngram) and _is_count(count)):
-            raise ValueError(f"{path} counts {ngram!r} as {count!r}; it must count tuples of words, as numbers")
-    found = content.get("fingerprint")
-    counts = {tuple(map(sys.intern, ngram)): count for ngram, count in counts.items()}
-    return DocumentFrequency(float(documents), counts), found if isinstance(found, str) else None
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, (int, float)) and 0 <= value < float("inf")
+    documents, counts, found = plain(sound)
+    return DocumentFrequency(
+        documents, {tuple(map(sys.intern, ngram)): count for ngram, count in counts.items()}
+    ), found

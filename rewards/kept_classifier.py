@@ -23,9 +23,12 @@ def reward_classifier(run: RunFolder, train: Split) -> StyleClassifier:
 def style_evaluator(run: RunFolder, train: Split) -> StyleClassifier | None:
     """What judges styles: other features and the other half of the images, for nobody is a judge in his own cause.
 
-    None where the split has one style.
+    None where its half has fewer than two styles.
     """
-    if len({sample.style for sample in train}) < 2:
+    styles = len({sample.style for sample in half_of(train, 1)})
+    if styles < 2:
+        if len({sample.style for sample in train}) > 1:
+            LOGGER.warning("styles are not judged: the half of the training images for that has captions of %d", styles)
         return None
     return of_split(run.style_evaluator, train, half=1, features="characters")
 

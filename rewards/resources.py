@@ -19,23 +19,31 @@ class Resources:
         run: the run's folder.
         document_frequency_file: a table to use in place of one counted in the split.
         soft_weight: weight of an image's captions in other styles, as references beside those of the asked style.
+        tokenizer: a key of `metrics.tokenizers.TOKENIZERS`.
     """
 
     def __init__(
-        self, split: Split, run: RunFolder, *, document_frequency_file: str | None = None, soft_weight: float = 0.0
+        self,
+        split: Split,
+        run: RunFolder,
+        *,
+        document_frequency_file: str | None = None,
+        soft_weight: float = 0.0,
+        tokenizer: str = "ptb",
     ):
         self.split = split
         self.run = run
         self.document_frequency_file = document_frequency_file
         self.soft_weight = soft_weight
+        self.tokenizer = tokenizer
 
     @cached_property
     def document_frequency(self) -> DocumentFrequency:
         """The table of the training captions. ValueError where a named file is of other data."""
-        captions = captions_by_image(self.split)
+        captions, counted = captions_by_image(self.split), {"end_word": END_WORD, "tokenizer": self.tokenizer}
         if self.document_frequency_file is not None:
-            return read_table(Path(self.document_frequency_file), captions, end_word=END_WORD)
-        return table_of_corpus(self.run.document_frequency_with_end, captions, end_word=END_WORD)
+            return read_table(Path(self.document_frequency_file), captions, **counted)
+        return table_of_corpus(self.run.document_frequency_with_end, captions, **counted)
 
     @cached_property
     def style_classifier(self) -> StyleClassifier:

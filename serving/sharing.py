@@ -4,17 +4,18 @@ import hashlib
 import json
 import os
 import shutil
-import tarfile
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import prod
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from data.files import read_object
 from data.run_folder import RunFolder
+from models.ofa.saving import SAFETENSORS_FILE
 from models.ofa.styles import STYLE_MAP_FILE, StyleMap
 from serving.answerer_card import answerer_card
+from serving.archives import pack, unpack
 from serving.model_card import model_card
 from tasks.answering.models import SETTINGS_FILE
 from tasks.evaluating import find_checkpoint
@@ -65,9 +66,9 @@ def export_run(run: str, out: str, *, checkpoint: str | None = None, data_licens
         verify(folder)
         if target.name.endswith(ARCHIVES):
             archive = folder.parent / target.name
-            _pack(folder, archive, target.name.removesuffix(".tgz").removesuffix(".tar.gz"))
+            pack(folder, archive, target.name.removesuffix(".tgz").removesuffix(".tar.gz"))
             with tempfile.TemporaryDirectory(dir=folder.parent) as again:
-                verify(_unpack(archive, Path(again)))
+                verify(unpack(archive, Path(again)))
             os.replace(archive, target)
         else:
             os.replace(folder, target)
@@ -77,18 +78,20 @@ def export_run(run: str, out: str, *, checkpoint: str | None = None, data_licens
 def import_archive(archive: str, out: str) -> Path:
     """Unpack an exported archive into the folder `out`, which must not exist yet.
 
-    Nothing in it is trusted: members that are links, devices, absolute or lead out of the folder are refused, and every
-    file must have the checksum that the archive gives. Raises ValueError for an archive that is any of that or damaged.
+    Nothing in it is trusted: what `serving.archives` refuses is refused, every file must have the checksum that the
+    archive gives, and there must be weights. Raises ValueError for an archive that is not so, or damaged.
     """
     target = Path(out)
     if target.exists():
         raise ValueError(f"{target} exists already: name another place, or remove it yourself")
     with _unfinished(target) as folder:
         try:
-            found = _unpack(Path(archive), folder)
-        except (tarfile.TarError, EOFError, OSError) as error:
+            found = unpack(Path(archive), folder)
+        except OSError as error:
             raise ValueError(f"{archive} cannot be unpacked ({error}): get it again") from error
         verify(found)
+        if not (found / SAFETENSORS_FILE).is_file():
+            raise ValueError(f"{archive}: refused: it has no {SAFETENSORS_FILE}, so it is no exported model")
         os.replace(found, target)
     return target
 
@@ -98,6 +101,8 @@ def verify(folder: Path) -> None:
     if not (folder / CHECKSUMS).is_file():
         raise ValueError(f"{folder} has no {CHECKSUMS}: it was not exported by this project")
     sums = read_object(folder / CHECKSUMS)
+    if not all(isinstance(expected, str) for expected in sums.values()):
+        raise ValueError(f"{folder / CHECKSUMS} holds other things than checksums: get it again")
     files = {path.name for path in folder.iterdir()} - {CHECKSUMS}
     for name in sorted(files ^ sums.keys()):
         raise ValueError(f"{name} is {'not listed in' if name in files else 'missing, but listed in'} {CHECKSUMS}")
@@ -122,7 +127,7 @@ def _card(name: str, run: Path, folder: Path, data_license: str | None) -> str:
     files = RunFolder(run)
     conf = read_object(files.conf) if files.conf.exists() else None
     metrics = read_object(files.metrics) if files.metrics.exists() else None
-    with safe_open(folder / "model.safetensors", framework="np") as file:
+    with safe_open(folder / SAFETENSORS_FILE, framework="np") as file:
         parameters = sum(prod(file.get_slice(key).get_shape()) for key in file.keys())  # noqa: SIM118  not a dict
     if (folder / SETTINGS_FILE).exists():
         return answerer_card(
@@ -155,33 +160,3 @@ def _checksum(path: Path) -> str:
 def _write_checksums(folder: Path) -> None:
     sums = {path.name: _checksum(path) for path in sorted(folder.iterdir())}
     (folder / CHECKSUMS).write_text(json.dumps(sums, indent=1) + "\n", encoding="utf-8")
-
-
-def _pack(folder: Path, archive: Path, name: str) -> None:
-    with tarfile.open(archive, "w:gz", compresslevel=6) as tar:
-        for path in sorted(folder.iterdir()):
-            tar.add(path, arcname=f"{name}/{path.name}", filter=_anonymous)
-
-
-def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
-    member.uid = member.gid = 0
-    member.uname = member.gname = ""
-    member.mode = 0o644
-    return member
-
-
-def _unpack(archive: Path, folder: Path) -> Path:
-    """Unpack into `folder`; the one folder in the archive. ValueError for a member that has no business there."""
-    with tarfile.open(archive, "r:gz") as tar:
-        roots = set()
-        for member in tar:
-            parts = PurePosixPath(member.name).parts
-            if not member.isfile() or len(parts) != 2 or ".." in parts or member.name.startswith("/"):
-                raise ValueError(f"{archive}: refused: {member.name!r} is not a plain file in the archive's one folder")
-            roots.add(parts[0])
-            if len(roots) > 1:
-                raise ValueError(f"{archive}: refused: it has more than one folder ({', '.join(sorted(roots))})")
-            tar.extract(member, folder, filter="data")
-    if not roots:
-        raise ValueError(f"{archive}: refused: it is empty")
-    return folder / roots.pop()

@@ -13,6 +13,7 @@ only the best go on to the next, so many that each level costs about the same. A
 import csv
 import difflib
 import hashlib
+import io
 import itertools
 import json
 import math
@@ -26,10 +27,14 @@ from typing import Any
 from conf.typed import json_or_text
 from config import KEYS
 from data.files import read_object
+from data.reading import read_text
 
+#: Trials of a sweep, at most: each is a training run.
+MOST_TRIALS = 10_000
 SEARCHES = ("grid", "random", "halving")
 BUDGET_KEY = "train.max_steps"
 _RANGE = {"low", "high", "log"}
+_LARGEST = 1e300  # of what is drawn: the width of a range must be a number, too
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,12 @@ def read_sweep(path: str | Path) -> Sweep:
 
 
 def trials(sweep: Sweep) -> list[Trial]:
-    """The trials of a sweep, all different; of halving, those of the first level without their budget."""
+    """The trials of a sweep, all different; of halving, those of the first level without their budget.
+
+    Raises:
+        ValueError: there are more than `MOST_TRIALS`.
+    """
+    check_number(sweep)
     if sweep.rows:
         settings: Sequence[dict[str, Any]] = sweep.rows
     elif sweep.search == "grid":
@@ -101,6 +111,14 @@ def trials(sweep: Sweep) -> list[Trial]:
         rng = random.Random(sweep.seed)
         settings = [{key: _draw(choice, rng) for key, choice in sweep.parameters.items()} for _ in range(sweep.trials)]
     return list({trial.name: trial for trial in map(Trial.of, settings)}.values())
+
+
+def check_number(sweep: Sweep) -> None:
+    """ValueError for more trials than a sweep may have, before any of them is made."""
+    number = sweep.trials if sweep.search != "grid" else math.prod(map(len, sweep.parameters.values()))
+    number = len(sweep.rows) or number
+    if number > MOST_TRIALS:
+        raise ValueError(f"it amounts to {number:,} trials, and a sweep has {MOST_TRIALS:,} at most: ask for fewer")
 
 
 def survivors(number: int, level: int, levels: Sequence[int]) -> int:
@@ -115,13 +133,17 @@ def with_budget(trial: Trial, key: str, amount: int) -> Trial:
 
 def _read_rows(file: Path) -> tuple[dict[str, Any], ...]:
     try:
-        with open(file, encoding="utf-8-sig", newline="") as stream:
-            table = list(csv.reader(stream))
+        table = list(csv.reader(io.StringIO(read_text(file), newline="")))
     except OSError as error:
         raise ValueError(f"cannot read it: {error.strerror}") from error
+    except csv.Error as error:
+        raise ValueError(f"it is no table: {error}") from error
     if len(table) < 2:
         raise ValueError("it needs a line of keys and a line for each run")
     keys, *rows = table
+    twice = next((key for key in keys if keys.count(key) > 1), None)
+    if twice is not None:
+        raise ValueError(f"the key {twice} stands twice in the first line: keep one")
     for number, row in enumerate(rows, start=2):
         if len(row) != len(keys):
             raise ValueError(f"line {number} has {len(row)} values for {len(keys)} keys")
@@ -151,8 +173,8 @@ def _sweep_of(document: Mapping[str, Any], name: str) -> Sweep:
 
 
 def _check(sweep: Sweep) -> None:
-    if not re.fullmatch(r"[\w.+-]+", sweep.name):
-        raise ValueError(f'name = "{sweep.name}" names a folder: use letters, digits, ".", "-" and "_"')
+    if not re.fullmatch(r"[\w.+-]{1,100}", sweep.name) or not sweep.name.strip("."):
+        raise ValueError(f'name = "{sweep.name[:100]}" names a folder: use letters, digits, ".", "-" and "_"')
     if not sweep.parameters:
         raise ValueError("parameters is missing: say what varies, key -> list of values")
     _check_keys(sweep.parameters)
@@ -164,6 +186,7 @@ def _check(sweep: Sweep) -> None:
         raise ValueError(f"keep = {sweep.keep} must be 1 or more: the best model is kept")
     if (sweep.search == "halving") != (sweep.budget is not None):
         raise ValueError('search = "halving" and budget = {"key", "levels"} need each other')
+    check_number(sweep)
 
 
 def _check_keys(keys: Sequence[str] | Mapping[str, Any]) -> None:
@@ -179,6 +202,8 @@ def _check_choice(key: str, choice: Any, *, lists_only: bool) -> None:
     if isinstance(choice, list) and choice:
         return
     ends = isinstance(choice, dict) and {"low", "high"} <= choice.keys() <= _RANGE
+    ends = ends and _is_number(choice["low"]) and _is_number(choice["high"])
+    ends = ends and isinstance(choice.get("log", False), bool)
     if lists_only or not ends or not choice["low"] < choice["high"]:
         form = "a list of values" if lists_only else 'a list of values, or {"low", "high", "log"?} with low below high'
         raise ValueError(f"parameters.{key} = {json.dumps(choice)} must be {form}")
@@ -186,9 +211,13 @@ def _check_choice(key: str, choice: Any, *, lists_only: bool) -> None:
         raise ValueError(f"parameters.{key}: low = {choice['low']} must be above 0 on a logarithmic scale")
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST
+
+
 def _budget_of(given: Mapping[str, Any]) -> Budget:
     levels = given.get("levels")
-    right = isinstance(levels, list) and len(levels) > 1 and all(isinstance(level, int) for level in levels)
+    right = isinstance(levels, list) and len(levels) > 1 and all(type(level) is int and level > 0 for level in levels)
     if not right or sorted(set(levels or [])) != levels or not given.keys() <= {"key", "levels"}:
         raise ValueError('budget must be {"key", "levels"} with two or more rising whole numbers')
     _check_keys([given.get("key", BUDGET_KEY)])

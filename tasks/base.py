@@ -6,7 +6,7 @@ The commands (`tasks/training.py`, `tasks/evaluating.py`, `tasks/reporting.py`) 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -34,6 +34,7 @@ class Built:
         collate: items -> a micro-batch.
         frozen: parts that are not trained and keep the mode of evaluation.
         shard_units: parts that gather their parameters on their own where these are divided over ranks.
+        own_rates: parts with a peak learning rate of their own.
     """
 
     model: Any
@@ -42,6 +43,7 @@ class Built:
     collate: Callable[[list[Any]], Mapping[str, Any]]
     frozen: Sequence[nn.Module] = ()
     shard_units: Sequence[ShardUnit] = ()
+    own_rates: Sequence[tuple[nn.Module, float]] = ()
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,24 @@ class DrawnSet:
 
     draw: Callable[[Path], None]
     depends_on: frozenset[str]
+
+
+@runtime_checkable
+class KeepsPredictions(Protocol):
+    """A task whose predictions can be written down: `eval` then does so before it scores them, and takes them up again
+    when it was broken off, or when only the scoring has changed."""
+
+    def predicted_by(self, config: Config, control: str | None) -> Mapping[str, Any]:
+        """The settings that predictions follow, as JSON-able values."""
+        ...
+
+    def pack(self, predictions: Any) -> Any:
+        """Predictions as JSON-able values."""
+        ...
+
+    def unpack(self, content: Any) -> Any:
+        """The predictions that `pack` was given. ValueError, KeyError or TypeError for anything else."""
+        ...
 
 
 class Task(Protocol):

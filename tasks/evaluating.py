@@ -1,17 +1,21 @@
 """The command `eval`, of any task: predict, judge, write down."""
 
+import json
+import logging
 import time
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from data.files import write_json
+from data.files import digest_of, read_object, write_json
 from data.run_folder import RunFolder
 from models.sources import resolve_source
 from tasks import task_of
-from tasks.base import Task
-from trainers.checkpointing import CheckpointFolder
+from tasks.base import KeepsPredictions, Task
+from trainers.checkpointing import STATE_FILE, CheckpointFolder
 from trainers.distributed import World
+
+LOGGER = logging.getLogger("stylecap")
 
 
 def run_evaluation(
@@ -39,8 +43,7 @@ def run_evaluation(
     if config.data.skip_bad:
         records = task.check(config, records, World())
     source = find_checkpoint(config.work_dir, checkpoint) if task.needs_model(control) else None
-    built = task.open(config, source, records) if source is not None else None
-    predictions = task.predict(config, built, records, control)
+    predictions = _predictions(task, config, records, name, source, control)
     title = f"{name}, {f'control {control}, ' if control else ''}{source or 'no model'}"
     judgement = task.judge(config, records, predictions, title)
     of_all = {key: value for key, value in judgement.metrics.items() if not isinstance(value, dict)}
@@ -56,6 +59,38 @@ def run_evaluation(
     write_json(run.predictions_of(*names), judgement.predictions)
     write_json(run.metrics_of(*names), report)
     return report
+
+
+def _predictions(task: Task, config: Any, records: Any, split: str, source: Path | None, control: str | None) -> Any:
+    """What the model predicts: as a former call left it, or anew, and then written down before anything else."""
+    if not isinstance(task, KeepsPredictions):
+        return _predicted(task, config, records, source, control)
+    file = RunFolder(config.work_dir).kept_predictions_of(split, control)
+    key = {
+        "checkpoint": digest_of(source, without=(STATE_FILE,)) if source is not None else None,
+        "records": task.identity(records),
+        "split": split,
+        "control": control,
+        "settings": task.predicted_by(config, control),
+    }
+    key = json.loads(json.dumps(key))
+    if file.exists():
+        try:
+            content = read_object(file)
+            if content["key"] == key:
+                predictions = task.unpack(content["predictions"])
+                LOGGER.info("%s holds these predictions already: they are scored; remove it to predict anew", file)
+                return predictions
+        except (ValueError, KeyError, TypeError) as error:
+            LOGGER.warning("%s is of no use (%s): predicting anew", file, error)
+    predictions = _predicted(task, config, records, source, control)
+    write_json(file, {"key": key, "predictions": task.pack(predictions)})
+    return predictions
+
+
+def _predicted(task: Task, config: Any, records: Any, source: Path | None, control: str | None) -> Any:
+    built = task.open(config, source, records) if source is not None else None
+    return task.predict(config, built, records, control)
 
 
 def find_checkpoint(work_dir: str, checkpoint: str | None) -> Path:

@@ -29,6 +29,7 @@ FREE_ON_RESUME = {
     "work_dir",
     "data.num_workers",
     "data.cache_images",
+    "data.feature_dir",
     "train.log_every",
     "train.sharding",
     "train.keep_checkpoints",
@@ -42,9 +43,11 @@ FREE_ON_RESUME = {
     "train.stall_warning_s",
     "train.collective_timeout_s",
 }
+#: Settings of evaluation that rewards and validation follow as well.
+OF_TRAINING = {"eval.tokenizer"}
 #: Of the loop itself, from the section `train`.
 _LOOP = (
-    *("max_epochs", "max_steps", "batch_size", "gradient_accumulation", "clip_norm", "dtype", "sharding"),
+    *("max_epochs", "max_steps", "batch_size", "gradient_accumulation", "clip_norm", "ema", "dtype", "sharding"),
     *("checkpoint_every", "keep_checkpoints", "best_metric", "early_stop_patience", "max_skipped_updates"),
     *("stall_warning_s", "log_every"),
 )
@@ -112,6 +115,7 @@ def prepare(config: Any, world: World, resume: bool, allow_changed_data: bool = 
             betas=train.adam_betas,
             eps=train.adam_eps,
             weight_decay=train.weight_decay,
+            own_rates=[(part, rate / train.lr) for part, rate in built.own_rates],
         ),
         rate=learning_rate_of(
             train.schedule,
@@ -173,7 +177,7 @@ def _check_same(former: dict[str, Any], now: dict[str, Any], file: Path) -> None
     """Refuse to resume a run under settings that would make it another run."""
     flat_former, flat_now = _comparable(former), _comparable(now)
     for key in sorted(flat_former.keys() | flat_now.keys()):
-        free = key in FREE_ON_RESUME or key.startswith("eval.")
+        free = key in FREE_ON_RESUME or (key.startswith("eval.") and key not in OF_TRAINING)
         # A setting that the run's program did not have yet is at its default.
         known = key in flat_former or flat_now[key] != _default(now["task"], key)
         if not free and known and flat_former.get(key) != flat_now.get(key):

@@ -194,6 +194,17 @@ def test_eval_takes_the_split_from_the_command_line_or_the_file(conf: str, calls
     assert [args[1:] for _, args, _ in calls] == [(None, "test", None), (None, "train", "constant")]
 
 
+def test_inference_takes_the_strength_of_guidance(conf: str, calls: Calls) -> None:
+    command = ["--conf", conf, "inference", "--image", "a.jpg"]
+    for text, strength in (("0.3", 0.3), ('{"Sweet": 0.5}', {"Sweet": 0.5})):
+        assert finetune.main([*command, "--guidance", text]) == 0
+        assert calls[-1][1][0].eval.style_guidance == strength
+    assert finetune.main([*command, "--set", "eval.style_guidance=0.2"]) == 0
+    assert calls[-1][1][0].eval.style_guidance == 0.2
+    assert finetune.main([*command, "--guidance", "much"]) == 2
+    assert finetune.main([*command, "--guidance", '{"Sweet": "much"}']) == 2
+
+
 def test_inference_writes_captions(conf: str, calls: Calls, capsys) -> None:
     styles = "Sweet, Articulate (Well-spoken, Expressive)"
     assert finetune.main(["--conf", conf, "inference", "--image", "a.jpg", "b.jpg", "--style", styles]) == 0

@@ -4,8 +4,9 @@ For a token with target y, vocabulary size V, smoothing ε and ε' = ε / (V - 1
 
     loss = (1 - ε - ε') · (-log p(y)) + ε' · Σ_v -log p(v)
 
-`drop_worst_ratio` leaves out the tokens of a batch with the highest loss (their captions are often wrong). R-drop
-(arXiv:2106.14448) runs every caption twice under different dropout and adds the symmetric KL divergence of the two.
+`drop_worst_ratio` leaves out the tokens of a batch with the highest loss (their captions are often wrong); a batch is
+what all ranks together do in one micro-batch, so that two ranks leave out what one rank with twice the batch does.
+R-drop (arXiv:2106.14448) runs every caption twice under different dropout and adds the symmetric KL divergence of both.
 
 Answers to questions about style (`preprocessors.style_tasks`) may stand beside the captions of a batch. With weight w_k
 for a token of task k, C the captions' tokens and S_k the task's:
@@ -15,8 +16,9 @@ for a token of task k, C the captions' tokens and S_k the task's:
 Shapes: N captions, T positions, n = caption tokens that are not padding, V vocabulary.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -45,8 +47,20 @@ def kept_count(tokens: int, drop_worst_ratio: float) -> int:
 
 
 def kept_tokens(losses: Tensor, drop_worst_ratio: float) -> Tensor:
-    """Indices of the losses [n] left after the worst share is dropped."""
-    return losses.topk(kept_count(losses.shape[0], drop_worst_ratio), largest=False).indices
+    """Indices of the losses [n] left after the worst share is dropped; of equal ones, those that stand first."""
+    return losses.sort(stable=True).indices[: kept_count(losses.shape[0], drop_worst_ratio)]
+
+
+def kept_of_own(losses: Tensor, gathered: Sequence[Tensor], rank: int, drop_worst_ratio: float) -> Tensor:
+    """Indices of a rank's losses [n] that are left after the worst share of all ranks' losses is dropped.
+
+    `gathered`: the losses of every rank, in the order of ranks; `losses` are those of `rank`. Of equal losses those
+    stay that stand first, as in one batch of them all.
+    """
+    everywhere = torch.cat([other.to(losses.device) for other in gathered])
+    before = sum(other.shape[0] for other in gathered[:rank])
+    kept = kept_tokens(everywhere, drop_worst_ratio) - before
+    return kept[(kept >= 0) & (kept < losses.shape[0])]
 
 
 def symmetric_kl(logits_p: Tensor, logits_q: Tensor) -> Tensor:
@@ -64,6 +78,9 @@ class CrossEntropy(Objective):
         drop_worst_ratio: share of the tokens left out, once more than `drop_worst_after` updates are done.
         rdrop_alpha: weight of R-drop's divergence; 0 runs each caption once.
         task_weights: task -> weight of its tokens, beside 1 for a caption's.
+        gather: a value of every rank, in the order of ranks; None where there is one. All ranks call it alike: it is
+            asked only while tokens are dropped.
+        rank: of this process.
     """
 
     def __init__(
@@ -75,21 +92,32 @@ class CrossEntropy(Objective):
         drop_worst_after: int = 0,
         rdrop_alpha: float = 0.0,
         task_weights: Mapping[str, float] = MappingProxyType({}),
+        gather: Callable[[Any], list[Any]] | None = None,
+        rank: int = 0,
     ):
         self.pad = pad
         self.label_smoothing = label_smoothing
         self.drop_worst_ratio = drop_worst_ratio
         self.drop_worst_after = drop_worst_after
         self.rdrop_alpha = rdrop_alpha
+        self.gather = gather or (lambda value: [value])
+        self.rank = rank
         self.task_weights = {TASKS.index(name): weight for name, weight in task_weights.items()}
 
-    def count(self, batch: dict, step: int) -> int:
-        """Tokens of captions that the loss of a batch is summed over: what the update divides by, over all ranks."""
+    def count(self, batch: dict, step: int) -> float:
+        """Tokens of captions that the loss of a batch is summed over: what the update divides by, over all ranks.
+
+        Where tokens are dropped, this rank's equal share of those that all ranks keep: which rank keeps how many shows
+        when the losses are known.
+        """
         target = batch["target"]
         if "task" in batch:
             target = target[batch["task"].eq(0)]
         tokens = int(target.ne(self.pad).sum())
-        return kept_count(tokens, self.drop_worst_ratio) if self._drops(step) else tokens
+        if not self._drops(step):
+            return tokens
+        of_all = self.gather(tokens)
+        return kept_count(sum(of_all), self.drop_worst_ratio) / len(of_all)
 
     def __call__(self, model: OFAModel, batch: dict, step: int) -> ObjectiveOutput:
         """The summed loss of one micro-batch at update `step`."""
@@ -109,7 +137,8 @@ class CrossEntropy(Objective):
             twin_loss, twin_nll = token_losses(twin, target, self.label_smoothing)
         if self._drops(step):
             # Chosen by the first pass alone, so that both passes keep the same tokens.
-            rows = kept_tokens(loss.detach(), self.drop_worst_ratio)
+            own = loss.detach()
+            rows = kept_of_own(own, self.gather(own.cpu()), self.rank, self.drop_worst_ratio)
             loss, nll, logits = loss[rows], nll[rows], logits[rows]
             if twin is not None:
                 twin_loss, twin_nll, twin = twin_loss[rows], twin_nll[rows], twin[rows]

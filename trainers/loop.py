@@ -3,6 +3,7 @@
 It is given what a task puts together (a model, items, an objective, what to save, how to score) and runs it.
 """
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from data.run_folder import RunFolder
+from trainers.averaging import WeightAverage
 from trainers.batches import Items, UpdateSampler, end_workers, training_loader
 from trainers.checkpointing import CheckpointFolder, load_state, rng_state, set_rng_state
 from trainers.distributed import World
@@ -76,6 +78,7 @@ class Loop:
         gradient_accumulation: int,
         num_workers: int,
         clip_norm: float,
+        ema: float = 0.0,
         dtype: str,
         sharding: str,
         checkpoint_every: str | int,
@@ -123,8 +126,10 @@ class Loop:
         self.updates_per_epoch = len(self.sampler)
         updates = max_epochs * self.updates_per_epoch
         self.max_steps = updates if max_steps is None else min(updates, max_steps)
+        self.average = WeightAverage(model, ema) if ema else None
         self.state = RunState()
         self.stopped = False
+        self.due = False  # a validation that waits for an update with finite numbers
 
     def _module(self, sharding: str, shard_units: Iterable[ShardUnit]) -> None:
         """`inner`: model and objective; `module`: the same over however many ranks."""
@@ -194,6 +199,18 @@ class Loop:
         try:
             while self.epoch < self.max_epochs and not self._is_over():
                 self._epoch(loader)
+        except torch.OutOfMemoryError as error:
+            raise ValueError(
+                f"step {self.step + 1}: {self.world.device} is out of memory: lower train.batch_size (and raise "
+                "train.gradient_accumulation), or set train.gradient_checkpointing"
+            ) from error
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise ChildProcessError(
+                f"step {self.step + 1}: a process that loads images died ({error}): is memory short? lower "
+                "data.num_workers"
+            ) from error
         finally:
             end_workers(loader)
 
@@ -228,6 +245,8 @@ class Loop:
             rate = self.rate(self.step, self.max_steps)
             result = self.updater(batches, self.step, rate, self.interruption.noted)
         self._count_skipped(result.skipped, batches)
+        if self.average is not None and not result.skipped:
+            self.average.update()
         logs = {"skipped": 1.0} if result.skipped else result.logs
         for observer in self.observers:
             observer.update_ended(self, logs)
@@ -256,12 +275,17 @@ class Loop:
     # --- validation and checkpoints ----------------------------------------------------------------------------------
 
     def _validate_if_due(self) -> None:
-        """Validate and save after an epoch or so many updates, and after the last one; never twice after the same."""
+        """Validate and save after an epoch or so many updates, and after the last one; never twice after the same.
+
+        While updates are skipped it waits: nothing is saved or pruned on the way to the end of a run that went wrong.
+        """
         if self.checkpoint_every == "epoch":
             due = self.state.inner_step == 0
         else:
             due = self.step % int(self.checkpoint_every) == 0
-        if self.state.validated_at != self.step and (due or self.step >= self.max_steps):
+        self.due = (due or self.due or self.step >= self.max_steps) and self.state.validated_at != self.step
+        if self.due and (not self.state.skipped_in_a_row or self.step >= self.max_steps):
+            self.due = False
             self.validate_and_save()
 
     def validate_and_save(self) -> None:
@@ -269,7 +293,7 @@ class Loop:
         for observer in self.observers:
             observer.paused()
         self.world.share_buffers(self.model)  # all ranks score the model that is saved
-        with self.stall.awaiting("validation"):
+        with self.stall.awaiting("validation"), self._averaged():
             scores = gathered(self.inner, self.validate) if self.validate is not None else {}
         improved = self.state.scored(self.best_metric, self.world.broadcast(scores))
         self._stop_if_patience_ended()
@@ -314,6 +338,16 @@ class Loop:
             "scaler": self.updater.scaler.state_dict(),
             "rng": self.world.gather(rng_state()),
         }
+        if self.average is not None:
+            state["average"] = whole_state(self.average.state())
+        with self._averaged():
+            self._write(state)
+
+    def _averaged(self) -> contextlib.AbstractContextManager[None]:
+        """The model with the weights that are validated and saved."""
+        return self.average.in_place() if self.average is not None else contextlib.nullcontext()
+
+    def _write(self, state: dict[str, Any]) -> None:
         weights = whole_state(self.inner.model.state_dict())
         if not self.world.is_main:
             return
@@ -342,6 +376,8 @@ class Loop:
         self._stop_if_patience_ended()
         self.optimizer.load_state_dict(sharded_state(state["optimizer"], self.optimizer))
         self.updater.scaler.load_state_dict(state["scaler"])
+        if self.average is not None and "average" in state:
+            self.average.resume(state["average"])
         set_rng_state(state["rng"][self.world.rank])
         if self.world.is_main:
             for observer, saved in zip(self.observers, state.get("observers", []), strict=False):

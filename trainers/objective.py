@@ -43,7 +43,7 @@ class Objective:
         """Ids of a batch's records, for messages."""
         return ()
 
-    def count(self, batch: dict, step: int) -> int:
+    def count(self, batch: dict, step: int) -> float:
         """Units that the loss of a batch is summed over: what the update divides by, over all ranks."""
         raise NotImplementedError
 

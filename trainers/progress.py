@@ -49,6 +49,8 @@ class Progress(Observer):
     def _log(self, loop: Position, done: int) -> None:
         seconds = (time.monotonic() - self.started) / self.updates
         means = {name: sum(values) / len(values) for name, values in self.values.items()}
+        if "lr" in self.values:
+            means["lr"] = self.values["lr"][-1]  # of this update: a mean over the window would be no update's rate
         loss, rate = means.get("loss", float("nan")), means.get("lr", float("nan"))
         if self.bar is not None:
             self.bar.set_postfix(loss=f"{loss:.3f}", lr=f"{rate:.1e}")

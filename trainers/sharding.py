@@ -76,13 +76,14 @@ def sharded_state(state: dict[str, Any], optimizer: torch.optim.Optimizer) -> di
     """The inverse: the optimizer's state with each tensor divided as its parameter is."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     divided = {
-        index: {name: _like(value, parameters[index]) for name, value in values.items()}
+        index: {name: like_parameter(value, parameters[index]) for name, value in values.items()}
         for index, values in state["state"].items()
     }
     return state | {"state": divided}
 
 
-def _like(value: Any, parameter: Tensor) -> Any:
+def like_parameter(value: Any, parameter: Tensor) -> Any:
+    """`value`, divided over ranks as `parameter` is where it is one of its shape."""
     if isinstance(parameter, DTensor) and isinstance(value, Tensor) and value.shape == parameter.shape:
         return distribute_tensor(value.to(parameter.device), parameter.device_mesh, parameter.placements)
     return value

@@ -16,6 +16,7 @@ from data.demo.drawing import SIDE, draw
 from data.demo.scenes import SCENES, Scene, scene
 from data.demo.wording import REFERENCES, STYLES, describe
 from data.files import locked, replacing
+from data.reading import load_json
 
 # Raise it whenever pictures or wording change: folders made by another version are then made anew.
 VERSION = 1
@@ -85,7 +86,7 @@ def _records(shown: Scene, image_hash: str, rng: random.Random) -> list[dict[str
 
 def _manifest(folder: Path) -> Any:
     try:
-        return json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+        return load_json(folder / _MANIFEST)
     except (OSError, ValueError):
         return None
 

@@ -22,6 +22,7 @@ from data.features.regions import Regions
 from data.features.writer import new_store
 from data.files import locked, replacing
 from data.questions.records import Question, Questions
+from data.reading import load_json
 
 QUESTIONS_VERSION = 1  # raise it whenever wording or features change: folders of another version are made anew
 PAIRS_A_SENTENCE = 4  # that share one number, as in NLVR2
@@ -197,7 +198,7 @@ def _pair(question: Question) -> dict[str, Any]:
 
 def _manifest(folder: Path) -> Any:
     try:
-        return json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+        return load_json(folder / _MANIFEST)
     except (OSError, ValueError):
         return None
 

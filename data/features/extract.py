@@ -24,6 +24,7 @@ from data.features.store import PathLike, StoreInfo
 from data.features.writer import DTYPES, new_store
 from data.files import replacing
 from data.pictures import Pictures
+from data.reading import load_json
 
 log = logging.getLogger("stylecap")
 
@@ -163,7 +164,7 @@ def _start(parts: Path, plan: dict[str, Any]) -> None:
     file = parts / _PLAN
     parts.mkdir(parents=True, exist_ok=True)
     if file.exists():
-        if json.loads(file.read_text(encoding="utf-8")) != plan:
+        if load_json(file) != plan:
             raise ValueError(
                 f"{parts}: an unfinished extraction with other settings: remove it, or use its settings again"
             )

@@ -19,6 +19,7 @@ import numpy as np
 from data.features.arrays import MappedArray
 from data.features.regions import LABELS, Regions
 from data.pictures import without_suffix
+from data.reading import load_json
 
 MANIFEST = "store.json"
 VERSION = 1
@@ -67,14 +68,14 @@ def read_info(path: PathLike) -> StoreInfo:
     """Raises ValueError for a folder that is no store, or one of another version."""
     file = Path(path) / MANIFEST
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = load_json(file)
         if content.get("version") != VERSION:
             raise ValueError(f"{path}: a feature store of version {content.get('version')}: import the features anew")
         grid = content["grid"]
         return StoreInfo(**(content | {"grid": None if grid is None else (grid[0], grid[1])}))
     except FileNotFoundError:
         raise ValueError(f"{path}: no feature store there: make one with features import or features extract") from None
-    except (OSError, AttributeError, KeyError, TypeError, json.JSONDecodeError) as error:
+    except (OSError, AttributeError, KeyError, TypeError, IndexError, json.JSONDecodeError) as error:
         raise ValueError(f"{file}: cannot read it ({error}): import the features anew") from None
 
 

@@ -1,13 +1,12 @@
 """JSON files of questions, opened and checked: an error names the file, the record and the remedy."""
 
-import gzip
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-PathLike = str | os.PathLike[str]
+from data.reading import PathLike, parse_json, read_bytes, unpacked
+
 _MISSING: Any = object()
 _NAMES = {
     str: "a string",
@@ -51,12 +50,12 @@ def read_json(path: PathLike) -> Any:
     """The content of a JSON file. Raises ValueError for one that cannot be read."""
     text = read_text(path)
     try:
-        return json.loads(text)
+        return parse_json(text)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno} column {error.colno}"
         raise ValueError(f"{path}: broken JSON, {place} ({error.msg}): repair it, or set the format") from None
-    except RecursionError:
-        raise ValueError(f"{path}: the JSON is nested too deeply: check the file") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: cannot read the JSON ({error}): check the file") from None
 
 
 def read_object(path: PathLike) -> Record:
@@ -77,21 +76,21 @@ def read_lines(path: PathLike) -> Iterator[Record]:
     for number, line in enumerate(read_text(path).split("\n"), start=1):
         if line.strip():
             try:
-                content = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{path}: line {number}: broken JSON ({error.msg}): repair it") from None
+                content = parse_json(line)
+            except ValueError as error:
+                reason = error.msg if isinstance(error, json.JSONDecodeError) else error
+                raise ValueError(f"{path}: line {number}: broken JSON ({reason}): repair it") from None
             yield as_record(content, str(path), f"line {number}")
 
 
 def read_text(path: PathLike) -> str:
     """The text of a file, unpacked if its name ends in .gz. Raises ValueError for one that cannot be read."""
     try:
-        with open(path, "rb") as stream:
-            content = stream.read()
-        return (gzip.decompress(content) if str(path).endswith(".gz") else content).decode("utf-8-sig")
+        content = read_bytes(path)
+        return (unpacked(content) if str(path).endswith(".gz") else content).decode("utf-8-sig")
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file: check the path") from None
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ValueError(f"{path}: cannot read the file ({reason}): check it") from None
 

@@ -5,7 +5,7 @@ As JSON lines or CSV. Column names may be given; what is not asked for goes into
 
 import csv
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from data.questions.files import PathLike, Record, read_lines, read_text
@@ -89,6 +89,7 @@ def _names(record: Record, columns: Mapping[str, str]) -> dict[str, str]:
 def _csv(path: PathLike) -> Iterator[Record]:
     reader = csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True)
     try:
+        _check_header(reader.fieldnames or (), path)
         for row in reader:
             where = f"line {reader.line_num}"
             if None in row or None in row.values():
@@ -96,6 +97,12 @@ def _csv(path: PathLike) -> Iterator[Record]:
             yield Record(dict(row), str(path), where)
     except csv.Error as error:
         raise ValueError(f"{path}: line {reader.line_num}: broken CSV ({error}): repair it") from None
+
+
+def _check_header(names: Sequence[str], path: PathLike) -> None:
+    twice = next((name for name in names if list(names).count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"{path}: the column {twice!r} stands twice in the header: rename one")
 
 
 def _several(value: Any) -> tuple[str, ...]:

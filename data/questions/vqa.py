@@ -39,7 +39,12 @@ def read_visual_genome(questions: PathLike) -> Iterator[Question]:
 
 
 def _annotations(path: PathLike) -> dict[int | str, Record]:
-    return {record.get("question_id", int, str): record for record in read_object(path).records("annotations")}
+    found: dict[int | str, Record] = {}
+    for record in read_object(path).records("annotations"):
+        key = record.get("question_id", int, str)
+        if found.setdefault(key, record) is not record:
+            raise record.wrong(f"question {key} is annotated by {found[key].where} already", "keep one of them")
+    return found
 
 
 def _answers(note: Record) -> dict[str, Any]:

@@ -1,12 +1,13 @@
 """Answers of LXMERT: how they are compared, their lists, and heads that move from one list to another."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from data.reading import load_json
 
 _ARTICLES = ("a ", "an ", "the ")
 _NUMBERS = "one two three four five six seven eight nine ten".split()
@@ -89,7 +90,7 @@ def read_answers(path: str | Path) -> list[str]:
     """
     path = Path(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = load_json(path)
     except OSError as error:
         raise ValueError(f"cannot read the answer list {path}: {error.strerror}") from error
     except ValueError as error:

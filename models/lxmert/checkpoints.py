@@ -4,7 +4,6 @@ Nothing here runs code that a file brings along (`weights_only=True`). Every nam
 another shape is told, as an error where the model would be without trained weights.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,8 @@ from typing import Any
 from torch import Tensor
 from transformers.initialization import no_init_weights
 
-from models.lxmert.configuration import LxmertConfig
+from data.reading import load_json
+from models.lxmert.configuration import SIZES, LxmertConfig, numbers_of
 from models.lxmert.modeling import (
     LxmertBase,
     LxmertForAnswers,
@@ -23,6 +23,7 @@ from models.lxmert.modeling import (
 from models.lxmert.naming import inferred_fields, model_kind, our_names
 from models.ofa.checkpoints import read_tensors
 from models.ofa.conversion import first_names
+from models.sizes import check_positive, check_size
 
 CONFIG_FILE = "config.json"
 MODELS: dict[str, type[LxmertBase]] = {
@@ -106,6 +107,11 @@ def load_model(
     if kind not in MODELS:
         raise ValueError(f"no model of kind {kind!r}: choose one of {', '.join(MODELS)}")
     config = config_for(source, state, overrides)
+    try:
+        check_positive(config, SIZES)
+        check_size(numbers_of(config), state)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from error
     with no_init_weights():
         model = MODELS[kind](config)
     model.tie_weights()
@@ -176,7 +182,7 @@ def _meanings(model: LxmertBase, state: Mapping[str, Tensor]) -> list[str]:
 
 def _read_config(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = load_json(path)
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read ({error}); copy it again") from error
     kind = content.get("model_type") if isinstance(content, dict) else None

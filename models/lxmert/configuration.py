@@ -3,6 +3,8 @@
 from huggingface_hub.dataclasses import strict
 from transformers import LxmertConfig as TransformersLxmertConfig
 
+from models.sizes import LAYER
+
 #: What the visual losses of pre-training are multiplied by: one over the share of boxes that is masked.
 VISUAL_LOSS_NORMALIZER = 1 / 0.15
 CAUSAL_ATTENTION = ("none", "ft_same", "ft", "ft_fixed")
@@ -61,3 +63,23 @@ class LxmertConfig(TransformersLxmertConfig):
     def has_own_branch(self) -> bool:
         """Whether the branch of the dictionaries has weights of its own."""
         return self.causal_attention in ("ft", "ft_fixed")
+
+
+#: Fields that sizes of tensors, or numbers of layers, are made of.
+SIZES = (
+    *("vocab_size", "max_position_embeddings", "type_vocab_size", "hidden_size", "intermediate_size"),
+    *("num_attention_heads", "l_layers", "r_layers", "x_layers", "visual_feat_dim", "visual_pos_dim"),
+    *("dictionary_words", "dictionary_boxes"),
+)
+
+
+def numbers_of(config: LxmertConfig) -> int:
+    """How many numbers a model has, roughly: weights of all heads, and both branches of causal attention."""
+    width, inner = config.hidden_size, config.intermediate_size
+    rows = config.vocab_size + config.max_position_embeddings + config.type_vocab_size
+    labels = config.num_qa_labels + config.num_object_labels + config.num_attr_labels
+    entries = labels + 2 * (config.visual_feat_dim + config.visual_pos_dim)
+    dictionaries = config.dictionary_words + config.dictionary_boxes if config.is_causal else 0
+    layers = config.l_layers + config.r_layers + 3 * config.x_layers
+    each = 4 * width**2 + 2 * width * inner + LAYER
+    return (2 * rows + 2 * entries + dictionaries) * width + layers * each * (2 if config.is_causal else 1)

@@ -16,10 +16,12 @@ from torch import Tensor
 @dataclass(frozen=True)
 class Hypothesis:
     """A finished caption: `tokens` int64 [T] with eos and without bos; `score` is its mean log-probability, where the
-    mean divides by T ** length_penalty."""
+    mean divides by T ** length_penalty; `ended`: false where it was cut at the greatest length, and the model would
+    have gone on."""
 
     tokens: Tensor
     score: float
+    ended: bool = True
 
 
 class Finished:
@@ -34,12 +36,16 @@ class Finished:
         self.tokens = like.new_zeros(prompts, beam_size, length)
         self.lengths = like.new_zeros(prompts, beam_size)
         self.scores = torch.full((prompts, beam_size), -torch.inf, device=like.device)
+        self.ended = torch.ones_like(self.lengths, dtype=torch.bool)
         self.count = like.new_zeros(prompts)
 
-    def add(self, prompts: Tensor, ended: Tensor, tokens: Tensor, scores: Tensor) -> None:
+    def add(
+        self, prompts: Tensor, ended: Tensor, tokens: Tensor, scores: Tensor, unforced: Tensor | None = None
+    ) -> None:
         """Store those of `tokens` [b, k, t] where `ended` [b, k], in order, until a prompt has `beam_size` of them.
 
-        `prompts` [b] names the rows among all prompts.
+        `prompts` [b] names the rows among all prompts. `unforced` [b, k]: whether the end was the model's own; None
+        where no end was forced.
         """
         slot = self.count[prompts, None] + ended.cumsum(1) - 1
         stored = ended & (slot < self.tokens.shape[1])
@@ -48,16 +54,18 @@ class Finished:
         self.tokens[(*place, slice(None, tokens.shape[2]))] = tokens[row, column]
         self.lengths[place] = tokens.shape[2]
         self.scores[place] = scores[row, column]
+        if unforced is not None:
+            self.ended[place] = unforced[row, column]
         self.count[prompts] += stored.sum(1)
 
     def best_first(self) -> list[list[Hypothesis]]:
         """The hypotheses of every prompt, best first."""
         scores, order = self.scores.sort(dim=1, descending=True, stable=True)
         tokens = self.tokens.gather(1, order[..., None].expand_as(self.tokens)).cpu()
-        lengths = self.lengths.gather(1, order).tolist()
+        lengths, ended = self.lengths.gather(1, order).tolist(), self.ended.gather(1, order).tolist()
         return [
             [
-                Hypothesis(tokens[row, beam, : lengths[row][beam]].clone(), score)
+                Hypothesis(tokens[row, beam, : lengths[row][beam]].clone(), score, ended[row][beam])
                 for beam, score in enumerate(beams)
                 if lengths[row][beam]
             ]
@@ -93,8 +101,12 @@ class Beams:
         self.dead = torch.zeros(prompts, beams, dtype=torch.bool, device=device)
         self.finished = Finished(prompts, beams, max_len + 1, like)
 
-    def advance(self, log_probs: Tensor, length_penalty: float) -> tuple[Tensor, Tensor | None] | None:
+    def advance(
+        self, log_probs: Tensor, length_penalty: float, unforced: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None] | None:
         """Grow every beam by one token of `log_probs` [b·k, V].
+
+        `unforced` [b·k], of the last step: whether the model itself ends there.
 
         Returns:
             None when all prompts are finished; else the place among the former beams that each beam [b·k] goes on
@@ -105,7 +117,7 @@ class Beams:
         dead = self.dead[:, : best.tokens.shape[1]]
         ends = best.tokens.eq(self.eos) & best.scores.isfinite()
         ends[:, : self.beams] &= ~dead
-        self._finish(best, ends[:, : self.beams], length_penalty)
+        self._finish(best, ends[:, : self.beams], length_penalty, unforced)
         going_on = self.finished.count[self.active] < self.beams
         if step == self.last_step or not going_on.any():
             return None
@@ -123,11 +135,12 @@ class Beams:
         vocabulary = log_probs.shape[-1]
         return Candidates(scores, index % vocabulary, index // vocabulary + first)
 
-    def _finish(self, best: Candidates, ends: Tensor, length_penalty: float) -> None:
+    def _finish(self, best: Candidates, ends: Tensor, length_penalty: float, unforced: Tensor | None) -> None:
         length = self.tokens.shape[1]
         rows, last = best.rows[:, : self.beams], best.tokens[:, : self.beams, None]
         tokens = torch.cat([self.tokens[rows][..., 1:], last], dim=-1)
-        self.finished.add(self.active, ends, tokens, best.scores[:, : self.beams] / length**length_penalty)
+        own = None if unforced is None else unforced[rows]
+        self.finished.add(self.active, ends, tokens, best.scores[:, : self.beams] / length**length_penalty, own)
 
     def _continue(self, best: Candidates, taken: Tensor, going_on: Tensor) -> tuple[Tensor, Tensor | None]:
         """Go on with the first candidates that are not `taken` [b, c], for the prompts that are `going_on` [b]."""

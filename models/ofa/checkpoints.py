@@ -5,7 +5,6 @@ not fit is named.
 """
 
 import argparse
-import json
 import logging
 import os
 import pickle
@@ -22,20 +21,27 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.initialization import no_init_weights
 
-from models.ofa.configuration import OFAConfig
-from models.ofa.conversion import first_names, inferred_config, modelscope_names, without_wrappers
+from data.reading import load_json
+from models.ofa.configuration import SIZES, OFAConfig, numbers_of
+from models.ofa.conversion import (
+    first_names,
+    inferred_config,
+    modelscope_names,
+    size_differences,
+    without_wrappers,
+)
 from models.ofa.modeling import OFAModel
 from models.ofa.resnet import ResNet
-from models.ofa.saving import BIN_FILE, CONFIG_FILE, SAFETENSORS_FILE, replacing, save_directory
+from models.ofa.saving import BIN_FILE, CONFIG_FILE, SAFETENSORS_FILE, save_directory
 from models.ofa.strictness import check_fit, check_tables, complete
 from models.ofa.tokenization import OFATokenizer
+from models.sizes import check_positive, check_size
 
 __all__ = [
     "load_model",
     "load_resnet_weights",
     "read_config",
     "read_state_dict",
-    "replacing",
     "save_directory",
 ]
 
@@ -70,6 +76,11 @@ def load_model(source: str | Path, *, config_overrides: Mapping[str, Any] | None
             config = inferred_config(state, config_overrides or {})
         except ValueError as error:
             raise ValueError(f"{source}: {error}") from error
+    try:
+        check_positive(config, SIZES)
+        check_size(numbers_of(config), state, "; ".join(size_differences(state, config)))
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from error
     with no_init_weights():
         model = OFAModel(config)
     model.tie_weights()
@@ -91,7 +102,7 @@ def read_config(directory: str | Path, overrides: Mapping[str, Any] | None = Non
     """
     path = Path(directory) / CONFIG_FILE
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = load_json(path)
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}; weights need a {CONFIG_FILE} beside them") from error
     except ValueError as error:

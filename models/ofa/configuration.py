@@ -3,6 +3,8 @@
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
+from models.sizes import LAYER
+
 # Values that no public OFA checkpoint uses; the model is written for the other value of each.
 _UNSUPPORTED = {
     "use_ofasys": False,
@@ -29,6 +31,7 @@ class OFAConfig(PreTrainedConfig):
     "lite0_s32", EfficientNet-Lite0 with patches of 16 or of 32 pixels, which no public OFA has. `token_bucket_size`
     and `image_bucket_size` size the relative-position tables: an image may have at most `image_bucket_size` patches
     (of 16 pixels, mostly) a side. `attn_scale_factor` divides the attention scores twice over content and position.
+    `feature_dropout` (not in public files) is the share of an image's feature channels that training sets to 0.
     """
 
     model_type = "ofa"
@@ -70,6 +73,7 @@ class OFAConfig(PreTrainedConfig):
     resnet_type: str = "resnet101"
     resnet_model_path: str | None = None
     resnet_drop_path_rate: float | int = 0.0
+    feature_dropout: float | int = 0.0
     token_bucket_size: int = 256
     image_bucket_size: int = 42
     add_type_embedding: bool = True
@@ -108,6 +112,27 @@ class OFAConfig(PreTrainedConfig):
                 raise ValueError(
                     f"OFA configuration: d_model={self.d_model} is not divisible by {side}_attention_heads={heads}"
                 )
+
+
+#: Fields that sizes of tensors, or numbers of layers, are made of.
+SIZES = (
+    *("vocab_size", "max_position_embeddings", "d_model", "encoder_layers", "encoder_ffn_dim"),
+    *("encoder_attention_heads", "decoder_layers", "decoder_ffn_dim", "decoder_attention_heads"),
+    *("token_bucket_size", "image_bucket_size", "code_image_size", "orig_patch_image_size"),
+)
+
+
+def numbers_of(config: OFAConfig) -> int:
+    """How many numbers a model has, roughly: weights and tables, without the image tower's."""
+    width, layers = config.d_model, config.encoder_layers + config.decoder_layers
+    image = config.image_bucket_size**2 + 1
+    heads = config.encoder_attention_heads + config.decoder_attention_heads
+    embeddings = 2 * config.vocab_size + 2 * config.max_position_embeddings + 2 * image
+    encoder = config.encoder_layers * (4 * width**2 + 2 * width * config.encoder_ffn_dim + LAYER)
+    decoder = config.decoder_layers * (8 * width**2 + 2 * width * config.decoder_ffn_dim + LAYER)
+    tables = (1 if config.share_attn_bias else layers) * heads * (4 * image + 2 * config.token_bucket_size)
+    computed = 2 * image**2 + config.code_image_size**2 + config.orig_patch_image_size**2
+    return embeddings * width + encoder + decoder + tables + computed
 
 
 def _preset(width: int, encoder_layers: int, decoder_layers: int, heads: int, resnet: str) -> dict[str, int | str]:

@@ -1,6 +1,6 @@
 """What may come next in a caption: the limits that beam search and sampling share."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -38,6 +38,11 @@ class Constraints:
             # Rows without a ban point at pad, which is forbidden anyway: no shape depends on the data.
             scores.scatter_(1, banned.where(banned >= 0, self.pad), -torch.inf)
         return scores
+
+    def own_ends(self, scores: Tensor, tokens: Tensor) -> Tensor:
+        """bool [N]: whether eos is the likeliest token after `tokens` [N, t] where their length forces none."""
+        longer = replace(self, max_len_b=tokens.shape[1])
+        return longer.apply(scores.clone(), tokens).argmax(-1).eq(self.eos)
 
 
 def forbidden_tokens(tokens: Tensor, size: int) -> Tensor:

@@ -20,7 +20,7 @@ from models.ofa.attention import (
     token_buckets,
 )
 from models.ofa.configuration import OFAConfig
-from models.ofa.dropout import Dropout
+from models.ofa.dropout import ChannelDropout, Dropout
 from models.ofa.layers import OFAEncoderLayer, in_compute_dtype
 from models.ofa.resnet import image_tower
 
@@ -61,6 +61,7 @@ class OFAEncoder(nn.Module):
         self.embed_tokens = embed_tokens
         self.type_embedding = nn.Embedding(2, width)
         self.embed_images = image_tower(config.resnet_type, config.resnet_drop_path_rate)
+        self.feature_dropout = ChannelDropout(config.feature_dropout)
         self.image_proj = nn.Linear(self.embed_images.channels, width)
         self.patch_layernorm_embedding = nn.LayerNorm(width)
         self.embed_positions = nn.Embedding(config.max_position_embeddings + 2, width)
@@ -135,7 +136,7 @@ class OFAEncoder(nn.Module):
         Features of a frozen tower may be computed once and given in place of pixels.
         """
         known = patch_images.shape[1] == self.embed_images.channels
-        features = patch_images if known else self.embed_images(patch_images)
+        features = self.feature_dropout(patch_images if known else self.embed_images(patch_images))
         height, width = features.shape[-2:]
         side = self.config.image_bucket_size
         if max(height, width) > side:

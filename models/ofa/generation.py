@@ -114,8 +114,9 @@ def search_encoded(
     beams = Beams(prompts, count, max_len_b, start, config.eos_token_id, like=like)
     for step in range(max_len_b + 1):
         logits = model.decoder.step(beams.tokens[:, -1], step, source, caches)
-        log_probs = limits.apply(logits.float().log_softmax(-1), beams.tokens)
-        grown = beams.advance(log_probs, length_penalty)
+        log_probs = logits.float().log_softmax(-1)
+        own = limits.own_ends(log_probs, beams.tokens) if step == max_len_b else None
+        grown = beams.advance(limits.apply(log_probs, beams.tokens), length_penalty, own)
         if grown is None:
             break
         kept, stay = grown

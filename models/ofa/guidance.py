@@ -1,9 +1,9 @@
-"""Beam search away from what other conditions would say: classifier-free guidance over the style.
+"""Beam search away from what other conditions would say: classifier-free guidance over the style and the image.
 
-With p the model's next-token distribution under the asked style and q the mean of those under the other conditions (the
-image's other styles, or a prompt without a style), a token scores
+With p the model's next-token distribution as it is asked, and q_i the mean of those under the conditions of contrast i
+(the image in other styles, or the asked style without the image), a token scores
 
-    log p + strength · (log p - log q),    normalised over the tokens with p >= plausible · max p,
+    log p + Σ_i strength_i · (log p - log q_i),    normalised over the tokens with p >= plausible · max p,
 
 (Ho and Salimans, arXiv:2207.12598; for language models Sanchez et al., arXiv:2306.17806). The limit to plausible tokens
 is that of contrastive decoding (Li et al., arXiv:2210.15097): without it, tokens that both distributions nearly exclude
@@ -14,6 +14,7 @@ Shapes: B prompts, V vocabulary, N rows of any distribution.
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,25 +25,52 @@ from models.ofa.encoder import OFAEncoderOutput
 from models.ofa.modeling import OFAModel
 
 
-def guided_log_probs(own: Tensor, others: Sequence[Tensor], *, strength: float, plausible: float) -> Tensor:
-    """The formula above on log-probabilities [N, V]: `own` is log p, `others` the conditions that q is the mean of."""
-    if not others or strength == 0:
+class Contrast(NamedTuple):
+    """Conditions to go away from: the same prompts [B], encoded under each of them.
+
+    `strength`: one number, or one a prompt [B]; more than 0 goes away from them, less than 0 towards them.
+    """
+
+    others: Sequence[OFAEncoderOutput]
+    strength: float | Tensor
+
+
+def guided_log_probs(
+    own: Tensor,
+    contrasts: Sequence[tuple[Sequence[Tensor], float | Tensor]],
+    *,
+    plausible: float,
+    allowed: Tensor | None = None,
+) -> Tensor:
+    """The formula above on log-probabilities [N, V].
+
+    `own` is log p; each of `contrasts` holds the conditions that its q is the mean of, and its strength, a number or
+    [N, 1]. Without any, it is `own`. `allowed` is `own` with -inf at tokens that may not follow: the likeliest of the
+    others sets what is plausible, so that one of them is.
+    """
+    if not contrasts:
         return own
-    mean = torch.stack(list(others)).logsumexp(0) - math.log(len(others))
-    least = own.max(-1, keepdim=True).values + (math.log(plausible) if plausible > 0 else -torch.inf)
+    guided = own
+    for others, strength in contrasts:
+        mean = torch.stack(list(others)).logsumexp(0) - math.log(len(others))
+        guided = guided + strength * (own - mean)
+    likeliest = (own if allowed is None else allowed).max(-1, keepdim=True).values
+    least = likeliest + (math.log(plausible) if plausible > 0 else -torch.inf)
     # A token that nobody can say (-inf - -inf) stays impossible.
-    guided = (own + strength * (own - mean)).masked_fill((own < least) | own.isneginf(), -torch.inf)
-    return guided.log_softmax(-1)
+    return guided.masked_fill((own < least) | own.isneginf(), -torch.inf).log_softmax(-1)
+
+
+#: Least share of the likeliest token's probability that a token needs, where nothing else is said.
+PLAUSIBLE = 0.02
 
 
 @torch.no_grad()
 def search_guided(
     model: OFAModel,
     encoded: OFAEncoderOutput,
-    others: Sequence[OFAEncoderOutput],
+    contrasts: Sequence[Contrast],
     *,
-    strength: float,
-    plausible: float = 0.02,
+    plausible: float = PLAUSIBLE,
     beam_size: int,
     max_len_b: int,
     min_len: int,
@@ -52,9 +80,8 @@ def search_guided(
     """`generation.search_encoded` with guidance: the best captions of each prompt, best first.
 
     Args:
-        encoded: the prompts [B] with the asked style.
-        others: the same prompts [B] under each other condition; what they may say together is q.
-        strength: 0 is no guidance; more than 0 goes away from `others`, less than 0 towards them.
+        encoded: the prompts [B] as they are asked.
+        contrasts: what to go away from, and how far; without any it is plain beam search.
         plausible: least share of the likeliest token's probability that a token needs; 0 allows all.
         beam_size, max_len_b, min_len, no_repeat_ngram_size, length_penalty: as in `generation.beam_search`.
 
@@ -67,7 +94,7 @@ def search_guided(
     limits = Constraints(min_len, max_len_b, no_repeat_ngram_size, config.pad_token_id, config.eos_token_id)
     count = min(beam_size, config.vocab_size - 1)
     prompts = encoded.last_hidden_state.shape[0]
-    conditions = [encoded, *others] if strength else [encoded]
+    conditions = [encoded, *(other for contrast in contrasts for other in contrast.others)]
     sources = [model.decoder.prepare(condition, max_len_b + 1) for condition in conditions]
     caches = [model.decoder.caches(prompts * count, max_len_b + 1, like=source.keys_values[0][0]) for source in sources]
     like = torch.empty(0, dtype=torch.int64, device=encoded.last_hidden_state.device)
@@ -76,8 +103,12 @@ def search_guided(
         last = beams.tokens[:, -1]
         logits = [model.decoder.step(last, step, *state) for state in zip(sources, caches, strict=True)]
         own, *rest = [each.float().log_softmax(-1) for each in logits]
-        scores = limits.apply(guided_log_probs(own, rest, strength=strength, plausible=plausible), beams.tokens)
-        grown = beams.advance(scores, length_penalty)
+        found = iter(rest)
+        said = [([next(found) for _ in others], _by_beam(strength, beams)) for others, strength in contrasts]
+        allowed = limits.apply(own.clone(), beams.tokens)
+        scores = guided_log_probs(own, said, plausible=plausible, allowed=allowed)
+        unforced = limits.own_ends(scores, beams.tokens) if step == max_len_b else None
+        grown = beams.advance(limits.apply(scores, beams.tokens), length_penalty, unforced)
         if grown is None:
             break
         kept, stay = grown
@@ -86,3 +117,8 @@ def search_guided(
         for cache in (layer for layers in caches for layer in layers):
             cache.reorder(kept)
     return beams.finished.best_first()
+
+
+def _by_beam(strength: float | Tensor, beams: Beams) -> float | Tensor:
+    """The strengths of the beams that still grow, [b·k, 1]."""
+    return strength[beams.active].repeat_interleave(beams.beams)[:, None] if isinstance(strength, Tensor) else strength

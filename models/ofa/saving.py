@@ -1,10 +1,8 @@
 """A checkpoint directory that ModelScope, transformers and this project read, written whole or not at all."""
 
 import json
-import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +12,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import GenerationConfig
 
+from data.files import replacing_folder
+from data.reading import load_json
 from models.ofa.modeling import OFAModel
 from models.ofa.styles import STYLE_MAP_FILE, StyleMap
 from models.ofa.tokenization import OFATokenizer
@@ -51,7 +51,7 @@ def save_directory(
         OSError: it could not be written; what was there before is untouched.
         ValueError: unknown or lacking settings of `generation`, or a vocabulary larger than the model's.
     """
-    with replacing(directory) as partial:
+    with replacing_folder(directory) as partial:
         write_model(
             partial,
             model,
@@ -133,7 +133,7 @@ def read_configuration(directory: str | Path) -> dict[str, Any]:
     """
     path = Path(directory) / CONFIGURATION_FILE
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = load_json(path)
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}; name a directory written by training") from error
     except ValueError as error:
@@ -143,57 +143,6 @@ def read_configuration(directory: str | Path) -> dict[str, Any]:
         if not isinstance(found, dict) or found.get("type") != kind:
             raise ValueError(f'{path}: {section}.type is not "{kind}"; name a directory written by training')
     return content
-
-
-@contextmanager
-def replacing(directory: str | Path) -> Iterator[Path]:
-    """A new folder to write into, which takes the place of `directory` when the block ends without an error.
-
-    The folder stands beside `directory`, so that the exchange is a renaming. Everything in it has reached the disk
-    before. After an error, or an interruption, `directory` is what it was.
-
-    Raises:
-        OSError: something could not be written.
-    """
-    target = Path(directory).resolve()
-    partial, former = (target.with_name(f".{target.name}.{state}") for state in ("partial", "former"))
-    if former.exists() and not target.exists():
-        former.rename(target)  # the process was killed between the two renamings below
-    for left_over in (partial, former):
-        shutil.rmtree(left_over, ignore_errors=True)
-    try:
-        partial.mkdir(parents=True)
-        yield partial
-        for path in [*partial.rglob("*"), partial]:
-            _sync(path)
-        _exchange(partial, target, former)
-    except OSError as error:
-        raise OSError(f"{error} [{target} was not written; what was there before is untouched]") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    shutil.rmtree(former, ignore_errors=True)
-
-
-def _exchange(partial: Path, target: Path, former: Path) -> None:
-    """Put `partial` in the place of `target`, which becomes `former`."""
-    try:
-        if target.exists():
-            target.rename(former)
-        partial.rename(target)
-    except BaseException:
-        if former.exists() and not target.exists():
-            former.rename(target)
-        raise
-    _sync(target.parent)
-
-
-def _sync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _each_once(model: OFAModel, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

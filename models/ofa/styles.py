@@ -15,6 +15,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from data.names import fold
+from data.reading import load_json
 from models.ofa.tokenization import OFATokenizer
 
 STYLE_MAP_FILE = "style_map.json"  # beside the weights of every checkpoint
@@ -50,7 +52,7 @@ class StyleMap:
     def from_json(cls, path: str | Path) -> Self:
         """Read a map written by `to_json`, or a plain object of names and tokens; `ValueError` names a broken file."""
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            content = load_json(path)
         except OSError as error:
             raise ValueError(f"cannot read the style map {path}: {error.strerror}; name an existing file") from error
         except ValueError as error:
@@ -80,14 +82,14 @@ class StyleMap:
         """The style as the map writes it, or None. Case and outer blanks are forgiven where one style remains."""
         if name in self.tokens:
             return name
-        candidates = self._folded.get(_fold(name), [])
+        candidates = self._folded.get(fold(name), [])
         return candidates[0] if len(candidates) == 1 else None
 
     def lookup(self, name: str) -> str:
         """Like `find`, but raises `ValueError` with the closest names when there is no such style."""
         found = self.find(name)
         if found is None:
-            folded = get_close_matches(_fold(name), self._folded, n=3)
+            folded = get_close_matches(fold(name), self._folded, n=3)
             closest = [style for key in folded for style in self._folded[key]] or list(self.tokens)[:5]
             remedy = f"did you mean {', '.join(closest)}?" if folded else f"there are {', '.join(closest)}, …"
             raise ValueError(f'unknown style {name!r}: {remedy} (unknown_style: "token" accepts any)')
@@ -107,7 +109,7 @@ class StyleMap:
     def _folded(self) -> dict[str, list[str]]:
         folded: dict[str, list[str]] = {}
         for name in self.tokens:
-            folded.setdefault(_fold(name), []).append(name)
+            folded.setdefault(fold(name), []).append(name)
         return folded
 
 
@@ -132,10 +134,6 @@ def initial_style_embeddings(
     every = torch.stack(list(vectors.values())).float().mean(dim=0).to(weight.dtype)
     vectors[tokenizer.code_id(_code_number(style_map.unknown))] = every
     return vectors
-
-
-def _fold(name: str) -> str:
-    return " ".join(name.split()).casefold()
 
 
 def _code_number(token: str) -> int:

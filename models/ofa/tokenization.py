@@ -16,6 +16,8 @@ from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
 from transformers import PreTrainedTokenizerFast
 
+from data.reading import load_json, read_text
+
 BOS, PAD, EOS, UNK = 0, 1, 2, 3
 LEADING_TOKENS = ("<s>", "<pad>", "</s>", "<unk>")  # ids 0..3 in every OFA vocabulary
 MASK_TOKEN = "<mask>"
@@ -241,7 +243,7 @@ def _merges_of(backend: Tokenizer) -> list[tuple[str, str]]:
 
 def _read_json_object(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = load_json(path)
     except OSError as error:
         raise ValueError(
             f"cannot read {path}: {error.strerror}; a directory with {_VOCAB_FILE} and {_MERGES_FILE} is needed"
@@ -256,7 +258,7 @@ def _read_json_object(path: Path) -> dict[str, Any]:
 def _read_merges(path: Path) -> list[tuple[str, str]]:
     try:
         # not splitlines(): that also breaks at separators of Unicode, which are no line ends in this format
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = read_text(path).replace("\r\n", "\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(
             f"cannot read {path}: {error}; a directory with {_VOCAB_FILE} and {_MERGES_FILE} is needed"

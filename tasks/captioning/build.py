@@ -36,6 +36,7 @@ def build_model(
         "dropout": config.train.dropout,
         "encoder_drop_path_rate": config.train.drop_path,
         "decoder_drop_path_rate": config.train.drop_path,
+        "feature_dropout": config.train.feature_dropout,
     }
     overrides = {**config.model.config, **rates}
     _check_fields(overrides)
@@ -95,6 +96,7 @@ def built(config: Config, model: OFAModel, preprocessor: OfaStylishImageCaptioni
         collate,
         frozen=(model.encoder.embed_images,) if train.freeze_resnet else (),
         shard_units=shard_units(model),
+        own_rates=[(model.encoder.embed_images, train.tower_lr)] if train.tower_lr else (),
     )
 
 

@@ -5,27 +5,31 @@ styles; the encoder runs once a prompt.
 """
 
 import copy
+import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from data.loading import ImageCache
 from data.samples import Sample
-from models.ofa.generation import beam_search
+from models.ofa.beams import Hypothesis
 from models.ofa.modeling import OFAModel
-from preprocessors.collate import collate
+from tasks.captioning.asked_images import Loaded, RequestedImages, collate_whole, plan_batches
+from tasks.captioning.decoding import Guidance, decode_prompts
 from tasks.predicting import evaluating
 
 if TYPE_CHECKING:
     from preprocessors import OfaStylishImageCaptioningPreprocessor
 
+LOGGER = logging.getLogger("stylecap")
 T = TypeVar("T")
 DType = Literal["float32", "bfloat16", "float16"]
 
@@ -33,14 +37,17 @@ DType = Literal["float32", "bfloat16", "float16"]
 _PROGRESS_DELAY_S = 2
 # In a log file every update of it is kept.
 _LOGGED_PROGRESS_S = 30
+_FAULTS_TOLD = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """What the model wrote; `ended`: it wrote the end itself, before the longest caption that was allowed."""
+    """What the model wrote; `ended`: it wrote the end itself, at the longest caption that is allowed at the latest;
+    `fault`: why it wrote nothing, where its image cannot be read."""
 
     text: str
     ended: bool
+    fault: str | None = None
 
 
 class Captioner:
@@ -48,13 +55,20 @@ class Captioner:
 
     `dtype` is the autocast type of the matrix products; the weights are left as they are. The model may be one that is
     being trained: it is used in evaluation mode and left in the mode it was in, and no global generator of random
-    numbers is advanced.
+    numbers is advanced. `features` holds what the model's tower makes of images: where it has all that are asked for,
+    none is loaded.
     """
 
     def __init__(
-        self, model: OFAModel, preprocessor: "OfaStylishImageCaptioningPreprocessor", *, dtype: DType = "float32"
+        self,
+        model: OFAModel,
+        preprocessor: "OfaStylishImageCaptioningPreprocessor",
+        *,
+        dtype: DType = "float32",
+        features: ImageCache | None = None,
     ) -> None:
         self.model = model
+        self.features = features
         # A copy, because the one of a trainer crops at random; the vocabulary and the style map are shared.
         self.preprocessor = copy.copy(preprocessor)
         self.preprocessor.mode = "inference"
@@ -99,9 +113,12 @@ class Captioner:
         min_len: int,
         no_repeat_ngram_size: int,
         length_penalty: float,
+        style_guidance: float | Mapping[str, float] = 0.0,
+        image_guidance: float = 0.0,
         num_workers: int = 0,
         blank_images: bool = False,
         progress: bool = True,
+        strict: bool = True,
     ) -> list[Caption]:
         """The best caption of each sample's image in its style; `caption` and `references` of samples are not read.
 
@@ -109,17 +126,21 @@ class Captioner:
             batch_size: most captions that are decoded at once. An image that is asked for more than that goes through
                 the ResNet once for each such part.
             beam_size, max_len_b, min_len, no_repeat_ngram_size, length_penalty: as in `generation.beam_search`.
+            style_guidance, image_guidance: as in `decoding.Guidance`; 0 is plain beam search.
             num_workers: processes that load images; 0 loads them here.
             blank_images: show the model uniform mid-grey (pixels of 0 after normalisation) in place of every image.
             progress: show a bar on stderr when it takes more than a few seconds.
+            strict: an image that is missing or broken is an error; otherwise its captions are empty and say why.
 
         Raises:
-            ValueError: a style that is unknown (with the nearest names), an image that is missing or broken, or a
-                setting out of its range.
+            ValueError: a style that is unknown (with the nearest names), an image that is missing or broken (without
+                `strict`, if all are), or a setting out of its range.
         """
         if batch_size < 1:
             raise ValueError(f"eval.batch_size is {batch_size}: decode at least 1 caption at a time")
-        self._check(samples, blank_images)
+        self._check(samples, blank_images, strict)
+        guidance = Guidance(style_guidance, image_guidance)
+        guidance.check(self.preprocessor.style_map)
         search: dict[str, Any] = {
             "beam_size": beam_size,
             "max_len_b": max_len_b,
@@ -139,57 +160,69 @@ class Captioner:
         )
         autocast = torch.autocast(self.model.device.type, getattr(torch, self.dtype), enabled=self.dtype != "float32")
         with bar, evaluating(self.model), autocast:
-            for batch in self._batches(samples, batch_size, num_workers, blank_images):
-                texts = self._decode(batch, blank_images, search)
-                for row, text in zip(batch["requests"], texts, strict=True):
-                    captions[int(row["image_id"])] = text
-                bar.update(len(texts))
+            for batch, broken in self._batches(samples, batch_size, num_workers, blank_images):
+                for rows, error in broken:
+                    if strict:
+                        raise error
+                    for row in rows:
+                        captions[row] = Caption("", False, str(error))
+                bar.update(sum(len(rows) for rows, _ in broken))
+                if batch is not None:
+                    self._fill(captions, batch, self._decode(batch, blank_images, guidance, search), bar)
+        _tell_faults(samples, captions)
         return captions
+
+    @staticmethod
+    def _fill(captions: list[Caption], batch: Mapping[str, Any], written: Sequence[Caption], bar: Any) -> None:
+        for request, caption in zip(batch["requests"], written, strict=True):
+            captions[int(request["image_id"])] = caption
+        bar.update(len(written))
 
     def _batches(
         self, samples: Sequence[Sample], batch_size: int, num_workers: int, blank_images: bool
-    ) -> Iterator[dict[str, Any]]:
+    ) -> Iterator[Loaded]:
+        features = None if blank_images or not self._known(samples) else self.features
         loader = DataLoader(
-            _Items(samples, self.preprocessor, blank_images),
+            RequestedImages(samples, self.preprocessor, blank_images, features),
             batch_sampler=plan_batches([sample.image for sample in samples], batch_size),
-            collate_fn=_collate,
+            collate_fn=collate_whole,
             num_workers=num_workers,
             pin_memory=self.model.device.type == "cuda",
             generator=torch.Generator(),  # torch's own must not advance: training goes on as if nothing had happened
         )
-        for batch in loader:
-            if isinstance(batch, ValueError):
-                raise batch
-            yield batch
+        yield from loader
 
-    def _decode(self, batch: Mapping[str, Any], blank_images: bool, search: Mapping[str, Any]) -> list[Caption]:
+    def _decode(
+        self, batch: Mapping[str, Any], blank_images: bool, guidance: Guidance, search: Mapping[str, Any]
+    ) -> list[Caption]:
         """The captions of a batch, one a row of its `encoder_index`."""
         device = self.model.device
-        found = beam_search(
-            self.model,
-            batch["input_ids"].to(device, non_blocking=True),
-            batch["patch_images"].to(device, non_blocking=True, memory_format=torch.channels_last),
-            batch["patch_masks"].to(device, non_blocking=True) | blank_images,
-            image_index=batch["image_index"].to(device, non_blocking=True),
-            **search,
+        on_device = {name: batch[name].to(device, non_blocking=True) for name in ("input_ids", "image_index")}
+        on_device["patch_images"] = batch["patch_images"].to(
+            device, non_blocking=True, memory_format=torch.channels_last
         )
+        on_device["patch_masks"] = batch["patch_masks"].to(device, non_blocking=True) | blank_images
+        found = decode_prompts(self.model, self.preprocessor.builder, {**batch, **on_device}, guidance, search)
         # A model whose numbers have run away finishes nothing: its caption is empty, and the scores will tell.
-        longest = search["max_len_b"]
-        best = [hypotheses[0].tokens if hypotheses else None for hypotheses in found]
-        captions = [Caption("", False) if tokens is None else self._caption(tokens, longest) for tokens in best]
+        captions = [self._caption(hypotheses[0]) if hypotheses else Caption("", False) for hypotheses in found]
         return [captions[prompt] for prompt in batch["encoder_index"].tolist()]
 
-    def _caption(self, tokens: torch.Tensor, longest: int) -> Caption:
-        text = self.preprocessor.tokenizer.decode(tokens.tolist(), skip_special_tokens=True)
+    def _caption(self, best: Hypothesis) -> Caption:
+        text = self.preprocessor.tokenizer.decode(best.tokens.tolist(), skip_special_tokens=True)
         assert isinstance(text, str)
-        return Caption(" ".join(text.split()), ended=len(tokens) <= longest)
+        return Caption(" ".join(text.split()), best.ended)
 
-    def _check(self, samples: Sequence[Sample], blank_images: bool) -> None:
+    def _known(self, samples: Sequence[Sample]) -> bool:
+        """Whether the features of all images are there: those of pixels and kept ones do not go into one batch."""
+        return self.features is not None and all(image in self.features for image in unique_images(samples))
+
+    def _check(self, samples: Sequence[Sample], blank_images: bool, strict: bool) -> None:
         """Find what is wrong before the first image is decoded, not an hour later."""
         for style in dict.fromkeys(sample.style for sample in samples):
             self.preprocessor.builder.prompt.text(style)
-        missing = [] if blank_images else [image for image in unique_images(samples) if not os.path.isfile(image)]
-        if missing:
+        images = [] if blank_images else unique_images(samples)
+        missing = [image for image in images if not os.path.isfile(image)]
+        if missing and (strict or len(missing) == len(images)):
             more = f" ({len(missing)} images are missing)" if len(missing) > 1 else ""
             raise ValueError(
                 f"image {missing[0]} does not exist{more}: correct its path (data.skip_bad leaves it out of a split)"
@@ -209,50 +242,12 @@ def unique_images(samples: Sequence[Sample]) -> list[str]:
     return list(dict.fromkeys(sample.image for sample in samples))
 
 
-def plan_batches(images: Sequence[str], batch_size: int) -> list[list[tuple[int, ...]]]:
-    """Which rows of `images` are decoded together: batches of groups of rows, one group an image.
-
-    A batch has at most `batch_size` rows. Images are in order of first appearance; an image with more rows is divided.
-    """
-    rows: dict[str, list[int]] = {}
-    for row, image in enumerate(images):
-        rows.setdefault(image, []).append(row)
-    batches: list[list[tuple[int, ...]]] = []
-    room = 0
-    for group in rows.values():
-        for start in range(0, len(group), batch_size):
-            part = tuple(group[start : start + batch_size])
-            if len(part) > room:
-                batches.append([])
-                room = batch_size
-            batches[-1].append(part)
-            room -= len(part)
-    return batches
-
-
-class _Items(Dataset[Any]):
-    """Item `rows` of a batch plan: the image of these samples with a prompt each; a ValueError where it is broken.
-
-    The error is returned, not raised: a loader would bury it in a worker's traceback.
-    """
-
-    def __init__(
-        self, samples: Sequence[Sample], preprocessor: "OfaStylishImageCaptioningPreprocessor", blank_images: bool
-    ) -> None:
-        self.samples = samples
-        self.preprocessor = preprocessor
-        self.blank_images = blank_images
-
-    def __getitem__(self, rows: tuple[int, ...]) -> Mapping[str, Any] | ValueError:
-        # The row takes the place of the image's id: it tells where the caption belongs, whatever the batch does to it.
-        asked = [replace(self.samples[row], image_id=str(row), caption="", references=()) for row in rows]
-        try:
-            return self.preprocessor({"image": None if self.blank_images else asked[0].image, "samples": asked})
-        except ValueError as error:
-            return error
-
-
-def _collate(items: list[Mapping[str, Any] | ValueError]) -> dict[str, Any] | ValueError:
-    whole = [item for item in items if not isinstance(item, ValueError)]
-    broken = [item for item in items if isinstance(item, ValueError)]
-    return broken[0] if broken else collate(whole)
+def _tell_faults(samples: Sequence[Sample], captions: Sequence[Caption]) -> None:
+    """Log the images that could not be read. ValueError where that are all of them."""
+    faults = {sample.image: one.fault for sample, one in zip(samples, captions, strict=True) if one.fault is not None}
+    if faults and len(faults) == len(unique_images(samples)):
+        raise ValueError(f"none of {len(faults)} images can be read: {next(iter(faults.values()))}")
+    for fault in list(faults.values())[:_FAULTS_TOLD]:
+        LOGGER.warning("no caption: %s", fault)
+    if len(faults) > _FAULTS_TOLD:
+        LOGGER.warning("and %d more images cannot be read", len(faults) - _FAULTS_TOLD)

@@ -6,7 +6,8 @@ it is shown, or the style it is asked for, may still score. The same evaluation 
 - `blank-image`: every image is uniform mid-grey (pixels of 0 after normalisation), the image itself still "there";
 - `wrong-style`: each request is captioned in the next style of the list, and scored as the style that was asked for;
 - `constant`: for each style, one caption for all images: the training caption that scores best in hindsight. That
-  choice looks at the references, so this control is optimistic.
+  choice looks at the references, so this control is optimistic;
+- `nearest`: what people wrote of the training images that look most alike; see `tasks.captioning.nearest`.
 """
 
 import random
@@ -16,12 +17,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from data.names import canonical_style
 from data.samples import Sample
 from metrics.cider import idf, length_penalty, weigh
 from metrics.ngrams import MAX_ORDER, CountedCaptions, CountedOrder
-from metrics.ptb_tokenizer import ptb_tokenize
+from metrics.tokenizers import tokenizer_of
 
-CONTROLS = ("blank-image", "wrong-style", "constant")
+CONTROLS = ("blank-image", "wrong-style", "constant", "nearest")
+#: Those that need no model.
+WITHOUT_MODEL = ("constant", "nearest")
 
 #: Distinct training captions of a style that `constant_captions` chooses from.
 CANDIDATES = 2000
@@ -41,7 +45,9 @@ def in_next_style(samples: Sequence[Sample], styles: Sequence[str]) -> list[Samp
     return [replace(sample, style=following[sample.style]) for sample in samples]
 
 
-def constant_captions(training: Iterable[Sample], samples: Sequence[Sample], *, seed: int) -> dict[str, str]:
+def constant_captions(
+    training: Iterable[Sample], samples: Sequence[Sample], *, seed: int, tokenizer: str = "ptb"
+) -> dict[str, str]:
     """For each style of `samples` the caption that, written for all of them, has the best CIDEr.
 
     It is chosen among at most `CANDIDATES` distinct captions of that style in `training`, drawn by `seed`. CIDEr is
@@ -53,15 +59,17 @@ def constant_captions(training: Iterable[Sample], samples: Sequence[Sample], *, 
     asked: dict[str, list[Sample]] = defaultdict(list)
     for sample in samples:
         asked[sample.style].append(sample)
+    tokenize = tokenizer_of(tokenizer)
+    canonical = canonical_style(list(known))
     best = {}
     for style, of_style in asked.items():
-        if style not in known:
+        if canonical(style) not in known:
             raise ValueError(f"style {style!r} has no training captions to choose a constant one from")
-        candidates = sorted(known[style].values())
+        candidates = sorted(known[canonical(style)].values())
         if len(candidates) > CANDIDATES:
             candidates = random.Random(f"{seed} {style}").sample(candidates, CANDIDATES)
-        references = [ptb_tokenize(list(sample.references)) for sample in of_style]
-        scores = constant_cider(ptb_tokenize(candidates), references)
+        references = [tokenize(list(sample.references)) for sample in of_style]
+        scores = constant_cider(tokenize(candidates), references)
         best[style] = candidates[int(np.argmax(scores))]
     return best
 

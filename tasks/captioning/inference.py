@@ -12,13 +12,16 @@ from typing import Any
 
 from config import Config
 from data.files import write_json, write_text
+from data.names import fold
+from data.reading import load_json
 from data.run_folder import RunFolder
 from data.samples import Sample
 from report.card import Card
 from report.contact_sheet import html_sheet
 from tasks.captioning.build import open_model
-from tasks.captioning.captioner import Captioner
+from tasks.captioning.captioner import Caption, Captioner
 from tasks.captioning.records import open_split, search_settings
+from tasks.captioning.requests import check_writable
 from tasks.captioning.task import captioner_dtype
 from tasks.evaluating import find_checkpoint
 
@@ -51,11 +54,12 @@ def run_inference(
     (None: the run's), in place of former ones.
 
     Returns:
-        The content of `inference.json`: `{"image", "style", "caption", "reference"?}` in the order of the requests.
+        The content of `inference.json`: `{"image", "style", "caption", "reference"?, "error"?}` in the order of the
+        requests; `error` says why an image could not be read, and the caption then is empty.
 
     Raises:
-        ValueError: an unknown style (with the nearest names), an image that is missing or broken, a broken request
-            (with its index and key), no checkpoint.
+        ValueError: an unknown style (with the nearest names), a broken request (with its index and key), no
+            checkpoint; an image that is missing or broken, with `eval.strict` or where all are.
     """
     if sum(source is not None for source in (images, json_file, random_n)) != 1:
         raise ValueError("inference needs one source: --image, --json or --random")
@@ -72,7 +76,8 @@ def run_inference(
     if images is not None:
         samples = [_sample(image, style) for image in images for style in styles or captioner.styles]
     samples = [replace(sample, style=captioner.canonical(sample.style)) for sample in samples]
-    captions = captioner.caption(samples, **search_settings(config))
+    check_writable(Path(output or config.work_dir))
+    captions = captioner.write(samples, strict=config.eval.strict, **search_settings(config))
     results = [_result(sample, caption) for sample, caption in zip(samples, captions, strict=True)]
     _write(Path(output or config.work_dir), results)
     return results
@@ -85,7 +90,7 @@ def read_requests(path: str, *, image_dir: str | None, image_suffix: str) -> lis
     index and key.
     """
     try:
-        records = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+        records = load_json(path)
     except OSError as error:
         raise ValueError(f"{path}: cannot read the requests ({error.strerror}): name an existing file") from error
     except ValueError as error:
@@ -152,23 +157,29 @@ def _drawn(config: Config, split: str, count: int, seed: int) -> list[Sample]:
 
 def _in_styles(samples: Sequence[Sample], styles: Sequence[str]) -> list[Sample]:
     """The pictures of `samples` in each of `styles`, with the split's references where it has any in that style."""
-    known = {(sample.image, sample.style.casefold()): sample.references for sample in samples}
+    known = {(sample.image, fold(sample.style)): sample.references for sample in samples}
     images = dict.fromkeys(sample.image for sample in samples)
-    return [_sample(image, style, known.get((image, style.casefold()), ())) for image in images for style in styles]
+    return [_sample(image, style, known.get((image, fold(style)), ())) for image in images for style in styles]
 
 
-def _result(sample: Sample, caption: str) -> dict[str, Any]:
-    result = {"image": sample.image, "style": sample.style, "caption": caption}
-    return result | ({"reference": sample.references[0]} if sample.references else {})
+def _result(sample: Sample, caption: Caption) -> dict[str, Any]:
+    result = {"image": sample.image, "style": sample.style, "caption": caption.text}
+    result |= {"reference": sample.references[0]} if sample.references else {}
+    return result | ({"error": caption.fault} if caption.fault is not None else {})
 
 
 def _write(folder: Path, results: Sequence[dict[str, Any]]) -> None:
     files = RunFolder(folder)
     write_json(files.captions, results)
     cards = [
-        Card(one["image"], one["style"], one["caption"], [one["reference"]] if "reference" in one else [])
+        Card(
+            None if "error" in one else one["image"],
+            one["style"],
+            one.get("error", one["caption"]),
+            [one["reference"]] if "reference" in one else [],
+        )
         for one in results
     ]
-    images = len({card.image for card in cards})
+    images = len({one["image"] for one in results})
     write_text(files.contact_sheet, html_sheet(cards, f"Captions of {images} pictures"))
     LOGGER.info("captions and a contact sheet: %s, %s", files.captions, files.contact_sheet.name)

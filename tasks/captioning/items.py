@@ -13,13 +13,21 @@ class TrainingItems:
     """Items of `preprocessor` for the groups of an epoch; the error in place of one whose image is broken.
 
     Crops and flips depend on (seed, epoch, index) only, never on which worker prepares an item or on what came before:
-    a resumed run sees the very same pictures.
+    a resumed run sees the very same pictures. `image_dropout`: the share of images that are kept from the model.
     """
 
-    def __init__(self, groups: CaptionGroupsDataset, preprocessor: Callable[[Mapping[str, Any]], dict], seed: int):
+    def __init__(
+        self,
+        groups: CaptionGroupsDataset,
+        preprocessor: Callable[[Mapping[str, Any]], dict],
+        seed: int,
+        *,
+        image_dropout: float = 0.0,
+    ) -> None:
         self.groups = groups
         self.preprocessor = preprocessor
         self.seed = seed
+        self.image_dropout = image_dropout
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
     def set_epoch(self, epoch: int) -> None:
@@ -36,6 +44,10 @@ class TrainingItems:
         request = {"image": group["image"], "image_id": group["image_id"], "samples": group["rows"]}
         other = self.groups.other_caption(group["image_id"], int(seed))
         try:
-            return self.preprocessor({**request, "generator": generator, "other_caption": other})
+            item = self.preprocessor({**request, "generator": generator, "other_caption": other})
         except (ValueError, OSError) as error:
             return error
+        # Drawn last and only if asked for: crops and flips are what they are without.
+        if self.image_dropout and torch.rand((), generator=generator) < self.image_dropout:
+            item["patch_mask"] = False
+        return item

@@ -41,6 +41,8 @@ def build_objective(
         drop_worst_after=train.drop_worst_after,
         rdrop_alpha=train.rdrop_alpha,
         task_weights=task_weights(config),
+        gather=world.gather,
+        rank=world.rank,
     )
     return objective, []
 
@@ -95,9 +97,16 @@ def _calculator(config: Config, split: Split, world: World) -> RewardCalculator:
         RunFolder(config.work_dir),
         document_frequency_file=scst.document_frequency,
         soft_weight=scst.soft_references,
+        tokenizer=config.eval.tokenizer,
     )
     rewards = world.in_turn(lambda: build_rewards(scst.rewards, resources))
-    return RewardCalculator(rewards, scst.rewards, workers=scst.workers, normalise=scst.normalise_rewards)
+    return RewardCalculator(
+        rewards,
+        scst.rewards,
+        workers=scst.workers,
+        normalise=scst.normalise_rewards,
+        tokenizer=config.eval.tokenizer,
+    )
 
 
 def _decode(preprocessor: OfaStylishImageCaptioningPreprocessor) -> Callable[[list[list[int]]], list[str]]:

@@ -68,3 +68,8 @@ def test_a_missing_image_is_named(tmp_path, paths):
     Path(paths[1]).unlink()
     with pytest.raises(ValueError, match=r"a\.jpg: cannot cache the image"):
         FeatureCache(tmp_path / "f.bin", paths, SHAPE, "lite0", computed([]))
+
+
+def test_features_that_do_not_fit_are_refused(tmp_path, paths):
+    with pytest.raises(ValueError, match="beyond what float16 holds"):
+        FeatureCache(tmp_path / "f.bin", paths, SHAPE, "lite0", lambda names: np.full((len(names), *SHAPE), 1e6))

@@ -1,4 +1,5 @@
 import importlib.util
+import json
 
 import pytest
 from hypothesis import given
@@ -76,9 +77,32 @@ def test_both_bindings_answer_alike(program, data):
 
 
 def test_the_binding_that_was_asked_for_is_used(monkeypatch):
-    monkeypatch.setattr(json_query, "with_jq", lambda program, text: ["jq"])
-    monkeypatch.setattr(json_query, "with_pyjq", lambda program, text: ["pyjq"])
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert query(".", None) == ["jq"]
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: "found")
-    assert query(".", None) == ["pyjq"]
+    asked = []
+
+    def confined(work, given, **limits):
+        asked.append(json.loads(given))
+        return b"[]"
+
+    monkeypatch.setattr(json_query, "confined", confined)
+    for found in (None, "found"):
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name, found=found: found)
+        assert query(".", None) == []
+    assert asked == [[".", "null", "jq"], [".", "null", "pyjq"]]
+
+
+def test_a_process_of_its_own_answers_alike():
+    for program, data, expected in CASES:
+        assert query(program, data) == expected
+
+
+@pytest.mark.parametrize("program", ["repeat(.)", "def f: f; f", "[range(1e12)]"])
+def test_a_program_that_never_ends_is_an_error(program, monkeypatch):
+    monkeypatch.setattr(json_query, "SECONDS", 1.0)
+    monkeypatch.setattr(json_query, "MEGABYTES", 256)
+    with pytest.raises(ValueError, match=r"the jq program .* fails: (it takes more than|the process that read it)"):
+        query(program, {})
+
+
+def test_a_program_that_fails_elsewhere_says_what_it_says_here():
+    with pytest.raises(ValueError, match="the jq program 'error\\(\"boom\"\\)' fails: .*boom"):
+        query('error("boom")', None)

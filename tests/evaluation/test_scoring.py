@@ -80,8 +80,8 @@ def test_styles_and_training_captions(tmp_path: Path):
 @pytest.mark.parametrize(
     ("predictions", "message"),
     [
-        (PREDICTIONS[:1], r"p.json: no prediction for 1 \(Factual\)"),
-        ([*PREDICTIONS, {"image_id": 3, "caption": "a"}], "r.json: no references for 3"),
+        (PREDICTIONS[:1], r"p.json has no prediction for 1 \(Factual\)"),
+        ([*PREDICTIONS, {"image_id": 3, "caption": "a"}], "r.json has no references for 3"),
         ([*PREDICTIONS, PREDICTIONS[0]], r"2 \(Factual\) has two predictions"),
         ([{"image_id": 1}], 'record 0: expected {"image_id", "caption"}'),
         ([{"caption": "a"}], 'record 0: "image_id" must be'),

@@ -1,11 +1,9 @@
 """Our OFA against golden outputs of ModelScope's, with the same weights and inputs; its state dict at every size."""
 
-import importlib.util
 import json
 import re
 from dataclasses import dataclass
 from functools import cache
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -16,6 +14,7 @@ from torch import Tensor
 from models.ofa import PRESETS, OFAConfig, OFAModel, preset_config
 from models.ofa.generation import beam_search
 from tests.conftest import SHARED, needs_shared
+from tests.parity.conftest import parity_weights
 
 CASES = ("nano", "nano_scaled_embed", "nano_vocab24", "tiny")
 TOLERANCE = 1e-4
@@ -42,23 +41,13 @@ def facts_of(name: str) -> dict[str, Any]:
 
 
 @cache
-def weights() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("parity_weights", SHARED / "parity" / "weights.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@cache
 def case(name: str) -> Case:
     facts = facts_of(name)
     with np.load(SHARED / "parity" / f"{name}.npz") as file:
         arrays = {key: file[key] for key in file.files}
     model = OFAModel(OFAConfig(**facts["config"], dropout=0.0)).eval()
-    weights().fill(model)
-    pixels = weights().pixels_for(tuple(facts["pixel_shape"]))
+    parity_weights().fill(model)
+    pixels = parity_weights().pixels_for(tuple(facts["pixel_shape"]))
     return Case(facts, arrays, model, torch.from_numpy(arrays["input_ids"]), pixels)
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from data.files import replacing_folder
 from models.ofa import OFAModel
-from models.ofa.checkpoints import load_model, replacing, save_directory
+from models.ofa.checkpoints import load_model, save_directory
 from models.ofa.saving import read_configuration
 from models.ofa.styles import StyleMap
 from tests.models.nano import nano_model
@@ -86,7 +87,7 @@ def test_a_process_killed_while_exchanging_loses_nothing(tmp_path):
     target = tmp_path / "best"
     (tmp_path / ".best.former").mkdir()
     (tmp_path / ".best.former" / "old").write_text("old")
-    with pytest.raises(RuntimeError, match="stop"), replacing(target):
+    with pytest.raises(RuntimeError, match="stop"), replacing_folder(target):
         raise RuntimeError("stop")
     assert (target / "old").read_text() == "old"
 

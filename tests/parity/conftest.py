@@ -61,7 +61,15 @@ def _found(folder: str | None, mark: pytest.Mark) -> list[Path]:
     root = Path(folder) if folder else SHARED / "parity" / mark.kwargs["system"]
     when = mark.kwargs.get("when", lambda content: True)
     paths = {path for pattern in mark.args for path in root.rglob(f"{pattern}.json")}
-    return [path for path in sorted(paths) if when(json.loads(path.read_text(encoding="utf-8")))]
+    return [path for path in sorted(paths) if (content := _json(path)) is not None and when(content)]
+
+
+def _json(path: Path) -> Any:
+    """The content of a file; None for JSON lines, which are no case."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

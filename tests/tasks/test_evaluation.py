@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -179,10 +180,32 @@ def test_a_checkpoint_that_does_not_exist_is_named(tmp_path: Path) -> None:
         run_evaluation(nano_run(tmp_path, checkpoint=False), "no/such/place")
 
 
-def test_missing_images_are_an_error_with_its_remedy(tmp_path: Path) -> None:
+@pytest.mark.parametrize("fault", ["missing", "broken", "endless pipe"])
+def test_an_image_that_cannot_be_read_is_said_in_its_rows_or_is_an_error(tmp_path: Path, fault: str) -> None:
     config = nano_run(tmp_path)
-    (tmp_path / "images" / "5.png").unlink()
-    with pytest.raises(ValueError, match=r"5.png does not exist: .*data.skip_bad"):
+    image = tmp_path / "images" / "5.png"
+    content = image.read_bytes()
+    image.unlink()
+    if fault == "broken":
+        image.write_bytes(content[:60])
+    elif fault == "endless pipe":
+        os.mkfifo(image)
+    report = run_evaluation(config)
+    assert report["unreadable_images"] == 1
+    rows = read(tmp_path / "run" / "predictions.json")
+    assert [row["caption"] == "" for row in rows] == ["error" in row for row in rows] == [False] * 3 + [True] * 3
+    assert "5.png" in rows[-1]["error"]
+    assert rows[-1]["scores"]["CIDEr"] == 0
+    strict = dataclasses.replace(config, eval=dataclasses.replace(config.eval, strict=True))
+    with pytest.raises(ValueError, match=r"5.png (does not exist|cannot be read).*data.skip_bad"):
+        run_evaluation(strict)
+
+
+def test_where_no_image_can_be_read_the_folder_is_wrong(tmp_path: Path) -> None:
+    config = nano_run(tmp_path)
+    for image in "45":
+        (tmp_path / "images" / f"{image}.png").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"none of 2 images can be read: .*4.png cannot be read \(not an image\)"):
         run_evaluation(config)
 
 

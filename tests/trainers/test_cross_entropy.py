@@ -167,7 +167,7 @@ class Scripted:
 
 def run(
     objective: CrossEntropy, target: Tensor, passes: Any, step: int = 0, task: Tensor | None = None
-) -> tuple[Any, int]:
+) -> tuple[Any, float]:
     unused = ("input_ids", "patch_images", "patch_masks", "image_index", "encoder_index")
     batch: dict[str, Any] = dict.fromkeys(unused)
     batch |= {"target": target, "decoder_input_ids": target}

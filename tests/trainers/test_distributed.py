@@ -102,8 +102,15 @@ def launch_two(demo, folder, *sets: str, resume: bool = False) -> None:
 @pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="needs gloo")
 @pytest.mark.parametrize("order", [("none", "fsdp"), ("fsdp", "none")])
 def test_a_run_may_change_between_sharded_and_whole(demo, tmp_path, order):
-    """Two updates one way and two the other end where four of one process do: the checkpoint's form is the same."""
-    sets = [*DIVISIBLE, "train.max_steps=4", "train.checkpoint_every=2", f"data.val={demo}/nano_val.json"]
+    """Two updates one way and two the other end where four of one process do: the checkpoint's form is the same, that
+    of averaged weights among it."""
+    sets = [
+        *DIVISIBLE,
+        "train.ema=0.9",
+        "train.max_steps=4",
+        "train.checkpoint_every=2",
+        f"data.val={demo}/nano_val.json",
+    ]
     two = tmp_path / "two"
     launch_two(demo, two, *sets, "train.batch_size=4", f"train.sharding={order[0]}")
     shutil.rmtree(two / "checkpoints" / "step-000004")

@@ -1,0 +1,153 @@
+"""The best captions of a batch of prompts, plainly or guided away from other styles and from the missing image.
+
+A guided prompt is searched with its image in at most `MOST_STYLES` other styles of the style map beside it: what a
+caption is does not depend on what else is asked for. Prompts whose strengths are 0 are searched plainly.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from models.ofa.beams import Hypothesis
+from models.ofa.encoder import OFAEncoderOutput
+from models.ofa.generation import beam_search, search_encoded
+from models.ofa.guidance import Contrast, search_guided
+from models.ofa.modeling import OFAModel
+from models.ofa.styles import StyleMap
+from models.ofa.tokenization import PAD
+from trainers.scst import requests_of_prompts
+
+if TYPE_CHECKING:
+    from preprocessors.items import ItemBuilder
+
+#: Other styles that a guided prompt is contrasted with: of hundreds, a few say what is common to all.
+MOST_STYLES = 8
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """How far decoding goes away from what would be said in other styles, and without the image.
+
+    Attributes:
+        style: one strength, or that of each style named (by whatever case), 0 for others.
+        image: the strength of the image.
+    """
+
+    style: float | Mapping[str, float] = 0.0
+    image: float = 0.0
+
+    def strengths(self, styles: Sequence[str], known: StyleMap) -> list[float]:
+        """Of the style of each prompt. ValueError, with the nearest names, for a strength of an unknown style."""
+        if not isinstance(self.style, Mapping):
+            return [float(self.style)] * len(styles)
+        by_style = {known.lookup(name): float(strength) for name, strength in self.style.items()}
+        return [by_style.get(style, 0.0) for style in styles]
+
+    def check(self, known: StyleMap) -> None:
+        """ValueError for styles that are not there to guide towards or away from."""
+        if any(self.strengths(list(known.tokens), known)) and len(known.tokens) < 2:
+            raise ValueError("eval.style_guidance needs a model of at least two styles: set it to 0")
+
+
+@torch.no_grad()
+def decode_prompts(
+    model: OFAModel, builder: "ItemBuilder", batch: Mapping[str, Any], guidance: Guidance, search: Mapping[str, Any]
+) -> list[list[Hypothesis]]:
+    """The best captions of each prompt of a batch on the model's device, best first.
+
+    Args:
+        batch: what `preprocessors.collate` makes; `patch_masks` false for an image that is absent.
+        search: keywords of `generation.search_encoded`.
+    """
+    styles = [request["style"] for request in requests_of_prompts(dict(batch))]
+    device = batch["input_ids"].device
+    strengths = torch.tensor(guidance.strengths(styles, builder.prompt.style_map), device=device)
+    guided = strengths.ne(0) | bool(guidance.image)
+    if not guided.any():
+        return beam_search(
+            model,
+            batch["input_ids"],
+            batch["patch_images"],
+            batch["patch_masks"],
+            image_index=batch["image_index"],
+            **search,
+        )
+    conditions = _Conditions(model, builder, batch)
+    images = batch["image_index"].tolist()
+    found: list[list[Hypothesis]] = [[] for _ in styles]
+    plain, steered = (mask.nonzero().flatten().tolist() for mask in (~guided, guided))
+    if plain:
+        encoded = conditions.seen([(images[row], styles[row]) for row in plain])
+        _put(found, plain, search_encoded(model, encoded, **search))
+    asked = [(images[row], styles[row]) for row in steered]
+    contrasts = conditions.contrasts(asked, strengths[steered], guidance.image)
+    _put(found, steered, search_guided(model, conditions.seen(asked), contrasts, **search))
+    return found
+
+
+def other_styles(style: str, styles: Sequence[str], most: int) -> list[str]:
+    """At most `most` of the other styles: those after `style` in the list, which goes round."""
+    start = styles.index(style) + 1 if style in styles else 0
+    return [other for other in [*styles[start:], *styles[:start]] if other != style][:most]
+
+
+class _Conditions:
+    """What a batch's images and styles are encoded as; each pair of them once."""
+
+    def __init__(self, model: OFAModel, builder: "ItemBuilder", batch: Mapping[str, Any]) -> None:
+        self.model, self.builder = model, builder
+        self.device = batch["input_ids"].device
+        self.styles = list(builder.prompt.style_map.tokens)
+        asked = [request["style"] for request in requests_of_prompts(dict(batch))]
+        pairs = dict.fromkeys(zip(batch["image_index"].tolist(), asked, strict=True))
+        for image, style in list(pairs):
+            pairs |= dict.fromkeys((image, other) for other in other_styles(style, self.styles, MOST_STYLES))
+        self.rows = {pair: row for row, pair in enumerate(pairs)}
+        image_index = torch.tensor([image for image, _ in pairs], device=self.device)
+        prompts = self._prompts([style for _, style in pairs])
+        self.encoded = model.encoder(prompts, batch["patch_images"], batch["patch_masks"], image_index)
+        self.imageless = {style: row for row, style in enumerate(dict.fromkeys(asked))}
+        self.unseen = model.encoder(self._prompts(list(self.imageless)))
+
+    def _prompts(self, styles: Sequence[str]) -> Tensor:
+        texts = [self.builder.prompt.text(style) for style in styles]
+        rows = [self.builder.encode_prompt(text) for text in texts]
+        return pad_sequence(rows, batch_first=True, padding_value=PAD).to(self.device)
+
+    def seen(self, pairs: Sequence[tuple[int, str]]) -> OFAEncoderOutput:
+        """Images with styles, encoded."""
+        return _rows(self.encoded, [self.rows[pair] for pair in pairs])
+
+    def contrasts(self, asked: Sequence[tuple[int, str]], strengths: Tensor, image: float) -> list[Contrast]:
+        """What is gone away from: the other styles, where any strength is not 0, and the missing image."""
+        found = []
+        others = [other_styles(style, self.styles, MOST_STYLES) for _, style in asked]
+        # A style that the map does not know has one other style more than those that it knows.
+        width = min(map(len, others))
+        if strengths.any() and width:
+            conditions = [
+                self.seen([(image_row, names[k]) for (image_row, _), names in zip(asked, others, strict=True)])
+                for k in range(width)
+            ]
+            found.append(Contrast(conditions, strengths))
+        if image:
+            found.append(Contrast([_rows(self.unseen, [self.imageless[style] for _, style in asked])], image))
+        return found
+
+
+def _rows(encoded: OFAEncoderOutput, rows: Sequence[int]) -> OFAEncoderOutput:
+    index = torch.tensor(rows, device=encoded.last_hidden_state.device)
+    return OFAEncoderOutput(
+        last_hidden_state=encoded.last_hidden_state[index],
+        padding_mask=encoded.padding_mask[index],
+        position_embedding=encoded.position_embedding[:1].expand(len(rows), -1, -1),
+    )
+
+
+def _put(found: list[list[Hypothesis]], rows: Sequence[int], captions: Sequence[list[Hypothesis]]) -> None:
+    for row, best in zip(rows, captions, strict=True):
+        found[row] = best
