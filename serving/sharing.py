@@ -14,8 +14,10 @@ from data.files import read_object
 from data.run_folder import RunFolder
 from models.ofa.saving import SAFETENSORS_FILE
 from models.ofa.styles import STYLE_MAP_FILE, StyleMap
+from serving.answerer_card import answerer_card
 from serving.archives import pack, unpack
 from serving.model_card import model_card
+from tasks.answering.models import SETTINGS_FILE
 from tasks.evaluating import find_checkpoint
 from trainers.checkpointing import STATE_FILE
 
@@ -45,8 +47,11 @@ def export_run(run: str, out: str, *, checkpoint: str | None = None, data_licens
     if target.exists():
         raise ValueError(f"{target} exists already: name another place, or remove it yourself")
     source = find_checkpoint(run, checkpoint)
-    if not (source / STYLE_MAP_FILE).exists():
-        raise ValueError(f"{source} has no {STYLE_MAP_FILE}: only checkpoints of this project's runs can be exported")
+    if not any((source / name).exists() for name in (STYLE_MAP_FILE, SETTINGS_FILE)):
+        raise ValueError(
+            f"{source} has no {STYLE_MAP_FILE} (nor {SETTINGS_FILE}): only checkpoints of this project's runs can be "
+            "exported"
+        )
     with _unfinished(target) as folder:
         for file in sorted(source.iterdir()):
             if file.is_file() and file.name != STATE_FILE:
@@ -124,6 +129,15 @@ def _card(name: str, run: Path, folder: Path, data_license: str | None) -> str:
     metrics = read_object(files.metrics) if files.metrics.exists() else None
     with safe_open(folder / SAFETENSORS_FILE, framework="np") as file:
         parameters = sum(prod(file.get_slice(key).get_shape()) for key in file.keys())  # noqa: SIM118  not a dict
+    if (folder / SETTINGS_FILE).exists():
+        return answerer_card(
+            name,
+            conf=conf,
+            metrics=metrics,
+            settings=read_object(folder / SETTINGS_FILE),
+            parameters=parameters,
+            data_license=data_license,
+        )
     return model_card(
         name,
         command=f"python finetune.py --conf {files.conf.name} train",

@@ -19,7 +19,7 @@ from models.lxmert.checkpoints import config_for, load_model
 from models.lxmert.modeling import LxmertBase
 from models.lxmert.naming import original_state
 from models.lxmert.saving import write_model
-from models.lxmert.starting import bert_fields, start_from_bert, start_from_lxmert
+from models.lxmert.starting import bert_fields, centre_regions, start_from_bert, start_from_lxmert
 from models.ofa import OFAModel
 from models.wordpiece import entries_of, load_wordpiece
 from tests.models.small_lxmert import ANSWERS, KINDS, VOCABULARY, config, inputs, lively
@@ -292,3 +292,22 @@ def test_a_file_that_is_missing_damaged_or_holds_code(tmp_path: Path) -> None:
 
 class _Code:
     pass
+
+
+def test_centred_regions_are_told_apart_by_what_differs() -> None:
+    """The mean region becomes 0; what is left after normalisation differs far more between boxes than before."""
+    model = lively(LxmertForAnswers(config()))
+    batch = inputs(batch=40)
+    feats, boxes = batch["visual_feats"] + 3, 0.4 + 0.2 * batch["visual_pos"]
+    layer = model.lxmert.encoder.visn_fc
+
+    def spread() -> float:
+        with torch.no_grad():
+            rows = layer.box_layer_norm(layer.box_fc(boxes)).flatten(0, 1)
+        return (rows.var(0).sum() / rows.square().mean(0).sum()).item()
+
+    before = spread()
+    centre_regions(model, zip(feats.split(8), boxes.split(8), strict=True))
+    for linear, rows in ((layer.visn_fc, feats), (layer.box_fc, boxes)):
+        torch.testing.assert_close(linear(rows.flatten(0, 1).mean(0)), torch.zeros(8), atol=1e-5, rtol=0)
+    assert spread() > 2 * before
