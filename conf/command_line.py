@@ -173,6 +173,8 @@ def _features(sub: argparse.ArgumentParser) -> None:
         "--side", type=count, default=224, metavar="PIXELS", help="of the square that is looked at; 224"
     )
     extract.add_argument("--batch", type=count, default=32, metavar="N", help="pictures at a time; 32")
+    boxes = actions.add_parser("nlvr1", help="regions of NLVR's drawings, from the boxes that its files describe")
+    boxes.add_argument("files", nargs="+", metavar="FILE.json")
     merge = actions.add_parser("merge", help="several stores as one")
     merge.add_argument("stores", nargs="+", metavar="STORE")
     subset = actions.add_parser("subset", help="some pictures of a store")
@@ -180,7 +182,7 @@ def _features(sub: argparse.ArgumentParser) -> None:
     subset.add_argument("--ids", required=True, metavar="FILE", help="ids, one a line")
     check = actions.add_parser("check", help="look for damage; reads all of it")
     check.add_argument("store", metavar="STORE")
-    for one in (add, extract, merge, subset):
+    for one in (add, extract, boxes, merge, subset):
         one.add_argument("--out", required=True, metavar="STORE", help="a folder that does not exist yet")
     for one in (add, extract):
         one.add_argument("--dtype", choices=("float16", "float32"), default="float16", help="of the numbers; float16")

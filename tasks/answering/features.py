@@ -6,13 +6,15 @@ from typing import Any
 
 from data.features import check_store, import_features, merge_stores, read_ids, subset_store
 from data.features.extract import extract_grids
+from data.features.nlvr1 import build_nlvr1_store
 from data.features.store import StoreInfo
 from data.pictures import Pictures
+from data.questions import read_questions
 from models.towers.named import tower_named
 
 
 def run_features(action: str, **arguments: Any) -> dict[str, Any]:
-    """One of `import`, `merge`, `subset`, `check` and `extract`, with its arguments of the command line.
+    """One of `import`, `nlvr1`, `merge`, `subset`, `check` and `extract`, with its arguments of the command line.
 
     Returns what the new store holds, or the `faults` that `check` found. Raises ValueError as these do.
     """
@@ -31,6 +33,11 @@ def _import(
     """`grid` is "7x7" where the arrays of a folder are grids."""
     cells = None if grid is None else _grid(grid)
     return summary(import_features(sources, out, dtype=dtype, detector=detector, grid=cells, naming=naming))
+
+
+def _nlvr1(files: Sequence[str], out: str) -> dict[str, Any]:
+    """Of NLVR's drawings, from the boxes that its files of questions describe."""
+    return summary(build_nlvr1_store(read_questions("nlvr1", format="nlvr1", questions=list(files)), out))
 
 
 def _merge(stores: Sequence[str], out: str) -> dict[str, Any]:
@@ -76,6 +83,7 @@ def _grid(text: str) -> tuple[int, int]:
 
 _ACTIONS: dict[str, Callable[..., dict[str, Any]]] = {
     "import": _import,
+    "nlvr1": _nlvr1,
     "merge": _merge,
     "subset": _subset,
     "check": _check,

@@ -205,3 +205,28 @@ def test_every_loss_and_view_trains(loss: str, sees: str, tmp_path: Path, capsys
     )
     run(capsys, "--conf", conf, "train")
     assert 0 <= json.loads(run(capsys, "--conf", conf, "eval"))["accuracy"] <= 1
+
+
+def test_drawings_of_nlvr_train_from_their_boxes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def item(number: int) -> dict[str, Any]:
+        return {"type": "circle", "color": "Black", "size": 20, "x_loc": 5 * number, "y_loc": 10}
+
+    for split, numbers in (("train", range(8)), ("dev", range(8, 10))):
+        rows = [
+            {
+                "identifier": f"{n}-0",
+                "sentence": "there is a black circle",
+                "label": str(n % 2 == 0).lower(),
+                "structured_rep": [[item(k) for k in range(1 + n % 3)], [item(1)], [item(2)]],
+            }
+            for n in numbers
+        ]
+        (tmp_path / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    files = {split: str(tmp_path / f"{split}.jsonl") for split in ("train", "dev")}
+    info = json.loads(run(capsys, "features", "nlvr1", *files.values(), "--out", tmp_path / "store"))
+    assert (info["images"], info["width"], info["boxes"]) == (60, 12, None)
+    data = {"format": "nlvr1", "train": files["train"], "val": files["dev"], "features": str(tmp_path / "store")}
+    conf = nano(tmp_path, data=data, train={"max_steps": 1})
+    run(capsys, "--conf", conf, "train")
+    scores = json.loads(run(capsys, "--conf", conf, "eval"))
+    assert scores["n_questions"] == 12
