@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from models.ofa.saving import replacing
+from data.files import replacing_folder
 from models.trar.configuration import TrarConfig
 from models.trar.modeling import TrarModel
 from models.trar.published import inferred_settings
@@ -56,7 +56,7 @@ def save_checkpoint(directory: str | Path, model: TrarModel, words: Sequence[str
         ValueError: words or answers of another number than the model's.
         OSError: it could not be written; what was there before is untouched.
     """
-    with replacing(directory) as partial:
+    with replacing_folder(directory) as partial:
         write_checkpoint(partial, model, words, answers)
 
 
