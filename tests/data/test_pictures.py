@@ -130,3 +130,15 @@ def test_a_damaged_member_is_named(archive: Path) -> None:
 
 def test_only_pictures_lose_their_suffix() -> None:
     assert [without_suffix(name) for name in ("a.jpg", "a.PNG", "v1.2", "a")] == ["a", "a", "v1.2", "a"]
+
+
+def test_only_pictures_in_folders_have_files(tmp_path: Path) -> None:
+    folder, archive = tmp_path / "pictures", tmp_path / "more.zip"
+    folder.mkdir()
+    Image.new("RGB", (2, 2)).save(folder / "a.png")
+    with zipfile.ZipFile(archive, "w") as stream:
+        stream.write(folder / "a.png", "b.png")
+    pictures = Pictures([archive, folder])
+    assert pictures.file_of("a") == str(folder / "a.png")
+    assert pictures.file_of("b") is None
+    assert pictures.file_of("c") is None

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from transformers import BertTokenizer
 
-from models.wordpiece import check_vocabulary, entries_of, load_wordpiece, save_wordpiece
+from models.wordpiece import check_vocabulary, entries_of, load_wordpiece, make_wordpiece, save_wordpiece
 from tests.conftest import SHARED, needs_shared
 
 FOLDER = SHARED / "bert_vocab"
@@ -104,3 +104,15 @@ def test_a_file_that_is_missing_or_no_text_is_named(tmp_path: Path) -> None:
 def test_a_vocabulary_of_another_size_than_the_model_is_refused() -> None:
     with pytest.raises(ValueError, match="has 9 entries, but the model embeds 30522 words"):
         check_vocabulary(load_wordpiece(ENTRIES), 30522)
+
+
+def test_a_vocabulary_is_made_of_texts() -> None:
+    entries = make_wordpiece(["What colour is the ball?", "is the BALL red?", "ball"], 60)
+    tokenizer = load_wordpiece(entries)
+    assert tokenizer.tokenize("Is the ball red?") == ["is", "the", "ball", "red", "?"]
+    assert tokenizer.tokenize("tall") == ["t", "##a", "##l", "##l"]
+    assert tokenizer.tokenize("ball2") == ["[UNK]"]  # no digit was there
+    few = make_wordpiece(["ball ball the"], 20)
+    assert few[:5] == ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    assert few[-2:] == ["ball", "the"]
+    assert make_wordpiece(["ball ball the"], 18)[-1] == "ball"

@@ -1,12 +1,13 @@
 """Learning-rate schedules by name, at points worked out by hand."""
 
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainers.schedules import SCHEDULES, make_schedule
+from trainers.schedules import SCHEDULES, learning_rate_of, make_schedule
 
 
 def at(name: str, *points: float, **options: float) -> list[float]:
@@ -57,3 +58,13 @@ def test_a_factor_is_between_0_and_1(name: str, progress: float, warmup: float) 
 def test_settings_that_cannot_be(name: str, options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make_schedule(name, **options)
+
+
+def test_rates_by_name_are_those_of_their_schedules() -> None:
+    settings: dict[str, Any] = {"lr": 2e-3, "lr_end": 2e-4, "warmup_proportion": 0.1, "epochs": 10}
+    old = learning_rate_of("cosine", **settings)
+    assert [old(step, 100) for step in (0, 9, 100)] == pytest.approx([2e-4, 2e-3, 2e-4])
+    linear = learning_rate_of("warmup_linear", **settings)
+    assert [linear(step, 100) for step in (0, 5, 10, 55, 100)] == pytest.approx([0, 1e-3, 2e-3, 1.1e-3, 2e-4])
+    dropped = learning_rate_of("vqa_constant", drops=[4, 6], factor=0.1, **settings)
+    assert [dropped(step, 100) for step in (39, 40, 60)] == pytest.approx([2e-3, 2e-4, 2e-5])
