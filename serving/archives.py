@@ -19,8 +19,10 @@ MOST_BYTES, GROWTH, SMALL = 2**36, 100, 2**26
 MOST_MEMBERS = 1000
 _CHUNK = 2**20
 _HEADER = 2**20  # bytes of a member's header, with its long name and what else it says
+#: What reading a header raises when its numbers mean nothing.
+_MEANINGLESS = (ValueError, LookupError, ArithmeticError, TypeError, RecursionError)
 _DAMAGED = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile)
-_NAME = re.compile(r"[\w.+-][\w .+-]{0,199}")
+_NAME = re.compile(r"[\w.+][\w .+-]{0,199}")
 
 
 def pack(folder: Path, archive: Path, name: str) -> None:
@@ -40,7 +42,7 @@ def unpack(archive: Path, folder: Path) -> Path:
     with open_file(archive) as packed:
         allowed = min(MOST_BYTES, max(SMALL, GROWTH * archive.stat().st_size))
         try:
-            with tarfile.open(fileobj=_Bounded(packed, allowed), mode="r:") as tar:
+            with _opened(_Bounded(packed, allowed)) as tar:
                 roots = {_extract(tar, member, folder, archive) for member in _members(tar, archive)}
         except (*_DAMAGED, _TooLarge) as error:
             raise ValueError(f"{archive} cannot be unpacked ({error}): get it again") from error
@@ -80,10 +82,17 @@ def _members(tar: tarfile.TarFile, archive: Path) -> Iterator[tarfile.TarInfo]:
         yield member
 
 
+def _opened(stream: "_Bounded") -> tarfile.TarFile:
+    try:
+        return tarfile.open(fileobj=stream, mode="r:")
+    except _MEANINGLESS as error:
+        raise tarfile.ReadError(f"a header is damaged: {error}") from error
+
+
 def _next(tar: tarfile.TarFile) -> tarfile.TarInfo | None:
     try:
         return tar.next()
-    except (ValueError, LookupError, ArithmeticError, RecursionError) as error:  # of whatever a header's numbers mean
+    except _MEANINGLESS as error:
         raise tarfile.ReadError(f"a header is damaged: {error}") from error
 
 

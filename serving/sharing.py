@@ -89,7 +89,10 @@ def import_archive(archive: str, out: str) -> Path:
             found = unpack(Path(archive), folder)
         except OSError as error:
             raise ValueError(f"{archive} cannot be unpacked ({error}): get it again") from error
-        verify(found)
+        try:
+            verify(found)
+        except ValueError as error:
+            raise ValueError(f"{archive}: refused: {str(error).removeprefix(f'{found} ')}") from error
         if not (found / SAFETENSORS_FILE).is_file():
             raise ValueError(f"{archive}: refused: it has no {SAFETENSORS_FILE}, so it is no exported model")
         os.replace(found, target)

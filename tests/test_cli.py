@@ -285,3 +285,37 @@ def test_wrong_command_lines(args: list[str], message: str) -> None:
 def test_broken_json_names_its_line(tmp_path: Path) -> None:
     (tmp_path / "train_conf.json").write_text('{\n "seed": 1,\n}')
     assert "train_conf.json: line 3, column 1: not JSON" in run_fails("conf", cwd=tmp_path).stderr
+
+
+def test_the_default_configuration_is_found_from_any_folder(tmp_path: Path):
+    command = [sys.executable, str(ROOT / "finetune.py"), "conf", "--jq", ".work_dir"]
+    here = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout == here
+    own = {**CONF, "work_dir": "mine"}
+    (tmp_path / "train_conf.json").write_text(json.dumps(own))
+    assert subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout == "mine\n"
+    assert "no configuration file" in run_fails("--conf", "other.json", "conf", cwd=tmp_path).stderr
+
+
+@pytest.mark.parametrize("options", [["--strict"], ["--tokenizer", "characters"], ["--bootstrap", "7"]])
+def test_options_of_eval_reach_the_configuration(conf: str, calls: Calls, options: list[str]):
+    assert finetune.main(["--conf", conf, "eval", *options]) == 0
+    [(_, (config, *_), _)] = calls
+    found = {"--strict": config.eval.strict, "--tokenizer": config.eval.tokenizer, "--bootstrap": config.eval.bootstrap}
+    expected = {"--strict": False, "--tokenizer": "ptb", "--bootstrap": 1000}
+    assert found == expected | {options[0]: {"--strict": True, "--bootstrap": 7}.get(options[0], "characters")}
+
+
+def test_options_of_eval_that_contradict_the_configuration(conf: str, capsys: pytest.CaptureFixture[str]):
+    sets = ["--set", "eval.scorer=pycocoevalcap"]
+    assert finetune.main(["--conf", conf, *sets, "eval", "--tokenizer", "characters"]) == 2
+    assert "brings its own tokenizer" in capsys.readouterr().err
+
+
+def test_what_a_terminal_cannot_show_is_written_all_the_same(tmp_path: Path):
+    name = tmp_path / "c.json"
+    name.write_text(json.dumps({**CONF, "work_dir": "half \ud83d 你"}))
+    command = [sys.executable, str(ROOT / "finetune.py"), "--conf", str(name), "conf"]
+    done = subprocess.run(command, capture_output=True, text=True, env={"PYTHONIOENCODING": "ascii", "PATH": ""})
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["work_dir"] == "half \ud83d 你"

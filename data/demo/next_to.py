@@ -18,6 +18,7 @@ import numpy as np
 from data.features.regions import Regions
 from data.features.writer import new_store
 from data.files import locked, replacing
+from data.reading import load_json
 
 GRID, WIDTH = 8, 16
 SHAPES = ("ball", "boat", "car", "cat", "fish", "house", "star", "tree")
@@ -130,7 +131,7 @@ def _render(folder: Path, sizes: dict[str, int], seed: int) -> None:
 
 def _manifest(folder: Path) -> Any:
     try:
-        return json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+        return load_json(folder / _MANIFEST)
     except (OSError, ValueError):
         return None
 

@@ -27,6 +27,8 @@ TASK, FRAMEWORK = "image-captioning", "pytorch"
 MODEL, PREPROCESSOR, PIPELINE = "stylecap-ofa", "ofa-stylish-image-captioning", "stylecap-ofa-captioning"
 #: The settings of beam search that a checkpoint carries.
 GENERATION = ("beam_size", "max_len_b", "min_len", "no_repeat_ngram_size", "length_penalty")
+#: Those of guidance, which it carries where they are not 0.
+GUIDANCE = ("style_guidance", "image_guidance")
 
 
 def save_directory(
@@ -44,7 +46,7 @@ def save_directory(
     Args:
         model: on any device; not wrapped for parallel training.
         preprocessor: the settings of `OfaStylishImageCaptioningPreprocessor`, as its `settings` holds them.
-        generation: the settings of `beam_search` named in `GENERATION`.
+        generation: the settings of `beam_search` named in `GENERATION`, and those of `GUIDANCE` that are not 0.
         formats: of the weights; "bin" is what ModelScope's own OFA reads, either serves everything else.
 
     Raises:
@@ -78,7 +80,7 @@ def write_model(
 
     `weights` stand in for the model's own, which may be shards.
     """
-    if set(generation) != set(GENERATION):
+    if set(generation) - set(GUIDANCE) != set(GENERATION):
         raise ValueError(f"the settings of generation are {', '.join(GENERATION)}; given: {', '.join(generation)}")
     if len(tokenizer) > model.config.vocab_size:
         raise ValueError(

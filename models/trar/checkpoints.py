@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from data.files import replacing_folder
+from data.reading import load_json
 from models.trar.configuration import TrarConfig
 from models.trar.modeling import TrarModel
 from models.trar.published import inferred_settings
@@ -194,7 +195,7 @@ def _check_numbers(config: TrarConfig, words: Sequence[str], answers: Sequence[s
 
 def _read_json(path: Path, kind: type) -> Any:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = load_json(path)
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}; name a directory that training wrote") from error
     except ValueError as error:

@@ -46,6 +46,8 @@ def routed_attention(
         dropout: each span draws its own, as published; the rate is rounded to 1/256.
     """
     seed = int(torch.randint(2**62, ())) if dropout else 0
+    # Heads split from one linear layer lie strided in memory, and each product would copy them.
+    query, key, value = query.contiguous(), key.contiguous(), value.contiguous()
     return RoutedAttentionFunction.apply(query, key, value, alphas, outside, padding, dropout, seed)
 
 
@@ -84,6 +86,7 @@ class RoutedAttentionFunction(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, alphas, outside, padding = ctx.saved_tensors
+        grad = grad.contiguous()
         to_query, to_key, to_value = (torch.empty_like(x) for x in (query, key, value))
         to_alphas = torch.zeros_like(alphas)
         factor, scale = dropout_factor(ctx.rate), 1 / math.sqrt(query.shape[-1])

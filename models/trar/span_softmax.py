@@ -15,8 +15,8 @@ from models.trar.masked_attention import MASKED
 
 #: A window whose part of the widest softmax is smaller than this has lost digits: each span has its own softmax then.
 _FLOOR = 1e-20
-#: Scores that a CPU handles at once: half a megabyte of float32, for a core's cache.
-_AT_ONCE = 2**17
+#: Scores that a CPU handles at once: two megabytes of float32, which caches hold and which make up for the calls.
+_AT_ONCE = 2**19
 
 
 @dataclass(frozen=True)

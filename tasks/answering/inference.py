@@ -1,6 +1,5 @@
 """Answers on demand: to questions about given pictures, to a file of them, or to some of a split."""
 
-import json
 import logging
 import random
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from data.features import FeatureStore, JoinedStores, Regions
 from data.files import write_json, write_text
 from data.pictures import Pictures
 from data.questions import Question, Questions
+from data.reading import load_json
 from data.run_folder import RunFolder
 from models.towers.named import NamedTower, is_tower, tower_named
 from preprocessors.images import load_image
@@ -127,7 +127,7 @@ def read_requests(path: str) -> list[Question]:
     Raises ValueError with file, index and key.
     """
     try:
-        records = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+        records = load_json(path)
     except OSError as error:
         raise ValueError(f"{path}: cannot read the requests ({error.strerror}): name an existing file") from error
     except ValueError as error:

@@ -1,7 +1,6 @@
 """LXMERT, and CATT as an option of it, as a network that answers."""
 
 import importlib.util
-import json
 import logging
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
@@ -14,6 +13,7 @@ from transformers import BertTokenizer
 
 from conf.answering import AnsweringConfig, AnswerModelConfig
 from data.questions import AnswerVocabulary
+from data.reading import load_json
 from models.lxmert import LxmertConfig, LxmertForAnswers, LxmertForPairs
 from models.lxmert.answers import check_answers, read_answers
 from models.lxmert.checkpoints import config_for, load_model
@@ -224,7 +224,7 @@ def _regions(known: Known) -> Iterator[tuple[Tensor, Tensor]]:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = load_json(path)
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read ({error}): model.start must be a folder with a BERT") from None
     return content if isinstance(content, dict) else {}

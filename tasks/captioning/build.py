@@ -14,7 +14,7 @@ from config import Config
 from data import Split
 from models.ofa import OFAConfig, OFAModel, OFATokenizer, preset_config
 from models.ofa.checkpoints import load_model, load_resnet_weights
-from models.ofa.saving import GENERATION, write_model
+from models.ofa.saving import GENERATION, GUIDANCE, write_model
 from models.ofa.styles import STYLE_MAP_FILE, StyleMap, initial_style_embeddings, style_words
 from models.sources import resolve_source
 from preprocessors import OfaStylishImageCaptioningPreprocessor
@@ -84,7 +84,7 @@ def built(config: Config, model: OFAModel, preprocessor: OfaStylishImageCaptioni
             preprocessor.tokenizer,
             style_map=preprocessor.style_map,
             preprocessor=preprocessor.settings,
-            generation={name: getattr(config.eval, name) for name in GENERATION},
+            generation=decoding_settings(config),
             formats=("safetensors",),
             weights=weights,
         )
@@ -98,6 +98,14 @@ def built(config: Config, model: OFAModel, preprocessor: OfaStylishImageCaptioni
         shard_units=shard_units(model),
         own_rates=[(model.encoder.embed_images, train.tower_lr)] if train.tower_lr else (),
     )
+
+
+def decoding_settings(config: Config) -> dict[str, Any]:
+    """How captions are searched, as a checkpoint keeps it for whoever has no configuration."""
+    guidance = {name: getattr(config.eval, name) for name in GUIDANCE}
+    return {name: getattr(config.eval, name) for name in GENERATION} | {
+        name: value for name, value in guidance.items() if value
+    }
 
 
 def shard_units(model: OFAModel) -> list[ShardUnit]:

@@ -17,10 +17,10 @@ from torch import Tensor
 from transformers.modeling_outputs import Seq2SeqLMOutput
 
 from models.ofa.checkpoints import load_model
-from models.ofa.generation import beam_search
-from models.ofa.saving import GENERATION, MODEL, PIPELINE
+from models.ofa.saving import GENERATION, GUIDANCE, MODEL, PIPELINE
 from preprocessors.collate import collate
 from preprocessors.stylish import OfaStylishImageCaptioningPreprocessor
+from tasks.captioning.decoding import Guidance, decode_prompts
 from tasks.hub import keep_local_directories_off_the_hub
 
 __all__ = ["OfaStylishImageCaptioningPreprocessor", "StylishCaptioningPipeline", "StylishOFA"]
@@ -43,14 +43,15 @@ class StylishOFA(TorchModel):
 class StylishCaptioningPipeline(Pipeline):
     """`{"image": path, picture or array, "style": name}` -> `{"caption": [text]}`; a list gives a list.
 
-    Settings of `beam_search` come from the checkpoint; those given in a call win. With `batch_size` a list is captioned
-    that many at a time.
+    Settings of `beam_search` and of guidance come from the checkpoint; those given in a call win. With `batch_size` a
+    list is captioned that many at a time.
     """
 
     def _sanitize_parameters(self, **parameters: Any) -> tuple[dict, dict, dict]:
-        unknown = parameters.keys() - set(GENERATION)
+        known = (*GENERATION, *GUIDANCE)
+        unknown = parameters.keys() - set(known)
         if unknown:
-            raise ValueError(f"unknown setting {', '.join(sorted(unknown))}: choose among {', '.join(GENERATION)}")
+            raise ValueError(f"unknown setting {', '.join(sorted(unknown))}: choose among {', '.join(known)}")
         return {}, parameters, {}
 
     def _batch(self, data_list: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -62,14 +63,10 @@ class StylishCaptioningPipeline(Pipeline):
 
     def forward(self, inputs: Mapping[str, Any], **settings: Any) -> dict[str, list[str]]:
         """The best caption of each row of a batch."""
-        found = beam_search(
-            self.model.model,
-            inputs["input_ids"],
-            inputs["patch_images"],
-            inputs["patch_masks"],
-            image_index=inputs["image_index"],
-            **(dict(self.cfg.pipeline.generation) | settings),
-        )
+        search = dict(self.cfg.pipeline.generation) | settings
+        guidance = Guidance(*(search.pop(name, 0.0) for name in GUIDANCE))
+        guidance.check(self.preprocessor.style_map)
+        found = decode_prompts(self.model.model, self.preprocessor.builder, inputs, guidance, search)
         # A model whose numbers have run away finishes no caption.
         tokens = [hypotheses[0].tokens.tolist() if hypotheses else [] for hypotheses in found]
         texts = [self.preprocessor.tokenizer.decode(row, skip_special_tokens=True) for row in tokens]

@@ -66,7 +66,7 @@ def identity(split: Split) -> dict[str, str]:
 
 def search_settings(config: Config) -> dict[str, Any]:
     """The keywords of `Captioner.caption` that a configuration sets."""
-    from models.ofa.saving import GENERATION
+    from models.ofa.saving import GENERATION, GUIDANCE
 
-    names = ("batch_size", *GENERATION, "style_guidance", "image_guidance")
+    names = ("batch_size", *GENERATION, *GUIDANCE)
     return {name: getattr(config.eval, name) for name in names} | {"num_workers": config.data.num_workers}

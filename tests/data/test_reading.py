@@ -101,7 +101,7 @@ def test_what_grows_beyond_proportion_when_unpacked_is_refused(monkeypatch: pyte
 #: Modules that may parse JSON otherwise, and why.
 OWN_JSON = {
     "conf/typed.py": "imports the standard library only; its limits are tested here",
-    "config.py": "turns its own values around",
+    "conf/common.py": "turns its own values around",
     "data/reading.py": "is the way in",
     "data/questions/records.py": "unpacks what it packed",
     "evaluation/java.py": "reads what it had written a moment ago",

@@ -168,7 +168,7 @@ def test_the_mean_leaves_padding_out() -> None:
     assert mean_of_tokens(states, torch.tensor([[1, 1, 0]])).tolist() == [[2.0, 3.0]]
 
 
-def test_any_encoder_of_transformers_serves(tmp_path: Path) -> None:
+def test_any_encoder_of_transformers_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "dog", "cat", "runs"]
     (tmp_path / "vocab.txt").write_text("\n".join(words))
     BertTokenizer(vocab=str(tmp_path / "vocab.txt")).save_pretrained(tmp_path)
@@ -185,6 +185,9 @@ def test_any_encoder_of_transformers_serves(tmp_path: Path) -> None:
     np.testing.assert_allclose(vectors[1], encoder.embed(["a cat runs"])[0], atol=1e-5)
     assert np.array_equal(vectors[0], vectors[3])
     assert encoder.name == tmp_path.name
+    assert encoder.embed([]).shape == (0, 8)
+    monkeypatch.setattr(encoder, "_embed", None)
+    assert np.array_equal(encoder.embed(texts), vectors)
 
 
 def test_what_is_no_encoder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,3 +47,13 @@ def test_a_seed_repeats_it_and_evaluation_has_none() -> None:
     assert not torch.equal(draws[0], draws[2])
     assert torch.equal(layer.eval()(x), x)
     assert torch.equal(Dropout(0.0)(x), x)
+
+
+@pytest.mark.parametrize("p", [1e-6, 0.0005, 0.0019, 0.9985, 0.9999, 1.0])
+def test_rates_that_a_byte_cannot_hold(p: float) -> None:
+    torch.manual_seed(4)
+    dropped = Dropout(p)(torch.ones(400, 501))
+    share = float((dropped == 0).float().mean())
+    assert share == pytest.approx(p, abs=0.0012)
+    if p < 1:
+        assert dropped.mean() == pytest.approx(1, abs=0.05 if p < 0.5 else 0.4)

@@ -139,3 +139,45 @@ def test_the_sweeps_that_come_along_fit_their_base(path: Path):
     assert len(found) >= 2
     for trial in found:
         parse_config(base, sets=[f"{key}={json.dumps(value)}" for key, value in trial.settings.items()])
+
+
+@pytest.mark.parametrize(
+    ("document", "number"),
+    [
+        ({"search": "random", "trials": 2 * 10**9, "parameters": {"seed": [1, 2]}}, "2,000,000,000"),
+        ({"search": "random", "trials": 10**30, "parameters": {"seed": {"low": 1, "high": 9}}}, "1,000,000,000"),
+        ({"parameters": {"seed": list(range(1000)), "train.lr": [1e-4] * 1000}}, "1,000,000"),
+        (
+            {"search": "halving", "trials": 10001, "parameters": {"seed": [1]}, "budget": {"levels": [1, 2]}},
+            "10,001",
+        ),
+    ],
+)
+def test_more_trials_than_anybody_trains(document: Any, number: str, tmp_path: Path):
+    with pytest.raises(ValueError, match=rf"s.json: it amounts to {number}.* trials, and a sweep has 10,000 at most"):
+        read_sweep(write(tmp_path / "s.json", document))
+
+
+def test_more_rows_than_anybody_trains(tmp_path: Path):
+    rows = "".join(f"{number}\n" for number in range(10_001))
+    with pytest.raises(ValueError, match="10,001 trials"):
+        trials(read_sweep(write(tmp_path / "s.csv", f"seed\n{rows}")))
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        *({"low": "a", "high": "b"}, {"low": True, "high": 2}, {"low": 0, "high": 1e301}, {"low": None, "high": 1}),
+        *({"low": [1], "high": [2]}, {"low": 1, "high": 2, "log": "yes"}, {"low": 2, "high": 2}, 3, "x", []),
+    ],
+)
+def test_ranges_that_are_none(choice: Any, tmp_path: Path):
+    document = {"search": "random", "trials": 2, "parameters": {"train.lr": choice}}
+    with pytest.raises(ValueError, match=r"parameters.train.lr = .* must be a list of values, or"):
+        read_sweep(write(tmp_path / "s.json", document))
+
+
+@pytest.mark.parametrize("name", ["..", ".", "...", "x" * 300])
+def test_names_that_are_no_folder_of_their_own(name: str, tmp_path: Path):
+    with pytest.raises(ValueError, match="names a folder"):
+        read_sweep(write(tmp_path / "s.json", {"name": name, "parameters": {"seed": [1]}}))

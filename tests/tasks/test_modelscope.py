@@ -14,9 +14,11 @@ from modelscope.outputs import OutputKeys
 from modelscope.pipelines import pipeline
 from PIL import Image
 
+from data.samples import Sample
 from models.ofa.generation import beam_search
 from preprocessors import OfaStylishImageCaptioningPreprocessor
 from preprocessors.collate import collate
+from tasks.captioning.captioner import Captioner
 from tasks.captioning.modelscope import StylishCaptioningPipeline, StylishOFA
 from tests.conftest import ROOT
 from tests.models.nano import nano_model, nano_preprocessor, noisy_picture
@@ -136,3 +138,19 @@ def test_importing_the_module_is_enough(folder):
         "assert pipeline('image-captioning', model='run/best').model.model.training is False"
     )
     subprocess.run([sys.executable, "-c", code, str(ROOT)], check=True, timeout=120, capture_output=True)
+
+
+def test_guidance_comes_with_the_checkpoint(tmp_path, requests):
+    preprocessor = nano_preprocessor()
+    model = nano_model(len(preprocessor.tokenizer))
+    save(tmp_path / "best", model, preprocessor, generation=GENERATION | {"style_guidance": {"Sweet": 3.0}})
+    found = [
+        pipeline(Tasks.image_captioning, model=str(tmp_path / "best"))(one)[OutputKeys.CAPTION] for one in requests
+    ]
+    captioner = Captioner(model, preprocessor)
+    samples = [Sample(one["image"], "", one["style"], "", ()) for one in requests]
+    settings = {"batch_size": 8, "progress": False, **GENERATION}
+    assert found == [[text] for text in captioner.caption(samples, style_guidance={"Sweet": 3.0}, **settings)]
+    plain = captioner.caption(samples, **settings)
+    assert [text for (text,) in found[1:]] == plain[1:]
+    assert found[0] != [plain[0]]
