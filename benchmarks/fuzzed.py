@@ -269,16 +269,11 @@ def _runs(folder: Path) -> list[Reader]:
     torch.save({"step": 3, "epoch": 0, "rng": [{"cpu": torch.get_rng_state()}]}, state)
     table = pickle.dumps({"ref_len": 2, "document_frequency": {("a",): 2.0, ("a", "dog"): 1.0}}, protocol=2)
     classifier = io.BytesIO()
-    styles = {"styles": np.array(["Sour", "Sweet"]), "features": "words", "fingerprint": "x", "format": 1}
+    styles: dict[str, Any] = {"styles": np.array(["Sour", "Sweet"]), "features": "words", "format": 1}
+    styles["fingerprint"] = "x"
     np.savez_compressed(classifier, weights=np.zeros((2, 65536), np.float32), bias=np.zeros(2), **styles)
-    row: dict[str, Any] = {
-        "image_id": "1",
-        "style": "Sweet",
-        "caption": "a dog",
-        "references": ["a dog"],
-        "scores": {"CIDEr": 0.5},
-    }
-    row |= {"bleu": [2, 2, 2, 1, 2, 1, 0, 0, 0, 0]}
+    row: dict[str, Any] = {"image_id": "1", "style": "Sweet", "caption": "a dog", "references": ["a dog"]}
+    row |= {"scores": {"CIDEr": 0.5}, "bleu": [2, 2, 2, 1, 2, 1, 0, 0, 0, 0]}
 
     def contributions(path: Path) -> None:
         (path.parent / "metrics.json").write_text('{"CIDEr": 0.5, "n_captions": 1, "split": "val"}')
