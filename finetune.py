@@ -222,6 +222,11 @@ def _results_only() -> contextlib.AbstractContextManager[Any]:
     return contextlib.redirect_stdout(sys.stderr)
 
 
+def _printable(text: str) -> str:
+    """A message without what would command a terminal: names in files may hold anything."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
 def _write(text: str) -> None:
     # Half a character, which JSON may carry, and what a terminal's encoding lacks are written as Python writes them.
     encoding = sys.stdout.encoding or "utf-8"
@@ -391,7 +396,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except (ValueError, OSError) as error:
         LOGGER.debug("", exc_info=True)
-        sys.stderr.write(f"{PROGRAM}: error: {' '.join(str(error).split())}\n")
+        sys.stderr.write(f"{PROGRAM}: error: {_printable(' '.join(str(error).split()))}\n")
         return 2
 
 

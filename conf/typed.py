@@ -262,6 +262,8 @@ def read_json_object(path: str) -> dict[str, Any]:
         raise ValueError(f"{path}: line {error.lineno}, column {error.colno}: not JSON: {error.msg}") from None
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from None
+    except ValueError as error:  # a key twice, or a number of thousands of digits
+        raise ValueError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
     if not isinstance(document, dict):
         raise ValueError(f"{path}: a configuration is a JSON object, {{...}}")
     if _is_deep(document):

@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from data.images import decode
+from data.plain_files import read_npz
 from data.reading import read_bytes
 
 PathLike = str | os.PathLike[str]
@@ -156,8 +157,11 @@ class _Zip:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        with zipfile.ZipFile(path) as archive:
-            members = [member for member in archive.infolist() if not member.is_dir()]
+        try:
+            with zipfile.ZipFile(path) as archive:
+                members = [member for member in archive.infolist() if not member.is_dir()]
+        except Exception as error:  # of whatever a damaged directory means
+            raise ValueError(f"{path}: the zip file is damaged ({error}): make it anew") from error
         pictures = [member for member in members if PurePosixPath(member.filename).suffix.lower() in SUFFIXES]
         top = os.path.commonpath([os.path.dirname(member.filename) for member in pictures]) if pictures else ""
         cut = len(top) + 1 if top else 0
@@ -195,7 +199,7 @@ class _Zip:
             signature, name_length, extra_length = _LOCAL_HEADER.unpack(self._bytes(_LOCAL_HEADER.size, offset))
             packed = self._bytes(size, offset + _LOCAL_HEADER.size + name_length + extra_length)
             content = packed if method == zipfile.ZIP_STORED else zlib.decompress(packed, -zlib.MAX_WBITS)
-        except (struct.error, zlib.error):
+        except (struct.error, zlib.error, OSError, OverflowError):
             signature, content = b"", b""
         if signature != b"PK\3\4" or zlib.crc32(content) != checksum:
             raise ValueError(f"{self._path}: {name} is damaged: make the zip file anew")
@@ -207,11 +211,10 @@ class _Zip:
 
 class _Arrays:
     def __init__(self, path: str) -> None:
-        try:
-            with np.load(path, allow_pickle=False) as content:
-                self._images = content["image"]
-        except (KeyError, OSError, ValueError, zipfile.BadZipFile):
-            raise ValueError(f"{path}: it has no array 'image': give one of uint8 [N, H, W, 3]") from None
+        content = read_npz(Path(path))
+        if "image" not in content:
+            raise ValueError(f"{path}: it has no array 'image': give one of uint8 [N, H, W, 3]")
+        self._images = content["image"]
         if self._images.dtype != np.uint8 or self._images.ndim != 4 or self._images.shape[3] != 3:
             raise ValueError(
                 f"{path}: array 'image' is {self._images.dtype} {self._images.shape}: give uint8 [N, H, W, 3]"

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from data.confined import confined
+from data.reading import open_file
 
 #: What loading objects may take: a start, and more for larger files.
 _SECONDS, _MEGABYTES, _MEGABYTES_OF_ONE = 60, 1024, 40
@@ -66,6 +67,28 @@ def read_npy(path: Path, *, in_memory: bool = True) -> np.ndarray:
         raise ValueError(f"{path} is not read: {error}") from error
     except Exception as error:  # a broken pickle raises nearly anything
         raise ValueError(f"{path} is damaged, or no .npy file: {error}") from error
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a `.npz` file, or under the name "features" the one of a `.npy` file; none of objects.
+
+    Raises:
+        ValueError: the file is missing or damaged, or has an array of objects, which could run code.
+    """
+    try:
+        with open_file(path):
+            pass  # numpy would wait for a pipe
+        content = np.load(path, allow_pickle=False)
+        if isinstance(content, np.ndarray):
+            return {"features": content}
+        with content:
+            return {name: content[name] for name in content.files}
+    except OSError as error:
+        raise ValueError(f"{path}: cannot read the arrays ({error.strerror or error}): check the file") from error
+    except Exception as error:  # numpy parses a header as Python, and zipfile has errors for each of its methods
+        raise ValueError(
+            f"{path}: cannot read the arrays ({str(error) or type(error).__name__}): get it again"
+        ) from error
 
 
 def load_torch(path: Path) -> Any:

@@ -16,7 +16,7 @@ def read_contributions(run: str | Path) -> Contributions:
         raise ValueError(f"{files.path} has no {files.predictions.name}: evaluate this run first")
     try:
         return Contributions.of(read_list(files.predictions), read_object(files.metrics))
-    except (KeyError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, AttributeError, ArithmeticError, ValueError) as error:
         raise ValueError(f"{files.predictions}: {error}") from error
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data.files import write_text
+from data.reading import parse_json, read_bytes
 
 LOGGER = logging.getLogger("stylecap")
 
@@ -63,16 +64,19 @@ def read_history(file: Path) -> list[dict[str, Any]]:
     """The entries of a history; a last line that was cut short is left out with a warning. Empty without a file."""
     if not file.exists():
         return []
-    entries = []
-    for number, line in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+    entries, others = [], []
+    for number, line in enumerate(read_bytes(file).decode("utf-8", "replace").splitlines(), start=1):
         try:
-            entry = json.loads(line)
+            entry = parse_json(line)
         except ValueError:
             entry = None
         if isinstance(entry, dict) and isinstance(entry.get("step"), int):
             entries.append(entry)
         else:
-            LOGGER.warning("%s: line %d is cut short or no entry: it is left out", file, number)
+            others.append(number)
+    if others:
+        more = f" (and {len(others) - 1} more)" if others[1:] else ""
+        LOGGER.warning("%s: line %d is cut short or no entry: it is left out%s", file, others[0], more)
     return entries
 
 

@@ -4,7 +4,6 @@ An array is [N, D], or [rows, columns, D] of a grid. Keys of an `.npz`: `feature
 `boxes` or `bbox` (pixels), `image_h`, `image_w`, and what `LABELS` names. Pickled content is never loaded.
 """
 
-import zipfile
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -15,6 +14,7 @@ from tqdm.auto import tqdm
 
 from data.features.regions import LABELS, Regions
 from data.pictures import without_suffix
+from data.plain_files import read_npz
 from data.questions.files import PathLike
 
 _FEATURES = ("features", "x")
@@ -48,7 +48,7 @@ class ImageFiles:
         """(place, regions) of each file. Raises ValueError, with the file, for one that cannot be read."""
         digest, size = sha256(), 0
         for path in tqdm(self._paths, self.folder.name, unit="file", delay=2, leave=False):
-            content = _load(path)
+            content = read_npz(path)
             digest.update(path.relative_to(self.folder).as_posix().encode())
             for values in content.values():
                 digest.update(np.ascontiguousarray(values).data)
@@ -85,17 +85,6 @@ class ImageFiles:
             raise ValueError(
                 f"{path}: the name does not fit {self.naming!r}: use {{stem}}, or {{number}} for numbers"
             ) from None
-
-
-def _load(path: Path) -> dict[str, np.ndarray]:
-    try:
-        content = np.load(path, allow_pickle=False)
-        if isinstance(content, np.ndarray):
-            return {_FEATURES[0]: content}
-        with content:
-            return {name: content[name] for name in content.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: cannot read the array ({error}): get the file again") from None
 
 
 def _first(content: Mapping[str, np.ndarray], names: tuple[str, ...]) -> np.ndarray | None:

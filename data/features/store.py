@@ -6,7 +6,6 @@ and the sorted hashes of the names for look-up). Nothing is read before it is as
 to the system after some megabytes, so that memory stays flat.
 """
 
-import json
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -75,7 +74,7 @@ def read_info(path: PathLike) -> StoreInfo:
         return StoreInfo(**(content | {"grid": None if grid is None else (grid[0], grid[1])}))
     except FileNotFoundError:
         raise ValueError(f"{path}: no feature store there: make one with features import or features extract") from None
-    except (OSError, AttributeError, KeyError, TypeError, IndexError, json.JSONDecodeError) as error:
+    except (OSError, AttributeError, KeyError, TypeError, IndexError, ValueError) as error:
         raise ValueError(f"{file}: cannot read it ({error}): import the features anew") from None
 
 

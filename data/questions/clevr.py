@@ -3,9 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
 from data.pictures import without_suffix
+from data.plain_files import read_npz
 from data.questions.files import PathLike, read_object
 from data.questions.records import Question
 
@@ -36,11 +35,11 @@ def read_clevr(questions: PathLike) -> Iterator[Question]:
 
 def read_shapes(questions: PathLike) -> Iterator[Question]:
     """An `.npz` with `query` [N], `answer` bool [N] and `layout` [N]; picture i is `STEM-i`. Answers: true, false."""
-    try:
-        with np.load(questions, allow_pickle=False) as content:
-            columns = [content[name].tolist() for name in ("query", "answer", "layout")]
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"{questions}: cannot read the arrays query, answer and layout ({error}): check it") from None
+    content = read_npz(Path(questions))
+    lacking = [name for name in ("query", "answer", "layout") if name not in content]
+    if lacking:
+        raise ValueError(f"{questions}: cannot read the array {lacking[0]} (it has {', '.join(content)}): check it")
+    columns = [content[name].tolist() for name in ("query", "answer", "layout")]
     stem = Path(questions).stem
     for number, (query, answer, layout) in enumerate(zip(*columns, strict=True)):
         key = f"{stem}-{number}"

@@ -51,7 +51,11 @@ def read_lxmert_pretraining(questions: PathLike) -> Iterator[Question]:
         image = record.get("img_id", str)
         labelled = record.get("labelf", dict, default={})
         for source, sentences in record.get("sentf", dict).items():
+            if not isinstance(sentences, list) or not all(isinstance(one, str) for one in sentences):
+                raise record.wrong(f"source {source!r} has no list of sentences", "correct it")
             labels = labelled.get(source, [None] * len(sentences))
+            if not isinstance(labels, list):
+                raise record.wrong(f"source {source!r} has no list of labels", "correct it")
             if len(labels) != len(sentences):
                 raise record.wrong(
                     f"source {source!r} has {len(sentences)} sentences and {len(labels)} labels", "give one each"
@@ -71,6 +75,8 @@ def best(labels: dict[str, float] | None) -> str:
 def _labels(record: Record, labels: dict[str, float] | None, key: str) -> dict[str, float] | None:
     if labels is None:
         return None
+    if not isinstance(labels, dict):
+        raise record.wrong(f"key {key!r}: expected answers with scores, found {str(labels)[:40]!r}", "correct it")
     for answer, score in labels.items():
         if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
             raise record.wrong(f"key {key!r}: the score of {answer!r} is {score!r}", "give a number from 0 to 1")

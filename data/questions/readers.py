@@ -1,6 +1,7 @@
 """Question files -> Questions, by the name of their format."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +56,17 @@ def read_questions(
         )
     if columns and format != "plain":
         raise ValueError(f"columns are given for format {format!r}: they belong to plain")
-    found = Questions(name, _read(format, files, answers or [None] * len(files), columns))
+    rows = _read(format, files, answers or [None] * len(files), columns)
+    first = next(rows, None)
+    if first is None:
+        raise ValueError(f"{', '.join(map(str, files))}: the split has no questions: check the files and their format")
+    found = Questions(name, chain([first], rows))
     if format == "plain" and any("split" in question.extra for question in found):
         only = {"split": [name]} | dict(only or {})
-    return found.select(only, exclude) if only or exclude else found
+    try:
+        return found.select(only, exclude) if only or exclude else found
+    except ValueError as error:
+        raise ValueError(f"{', '.join(map(str, files))}: {error}") from None
 
 
 def _read(

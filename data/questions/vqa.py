@@ -66,4 +66,11 @@ def _image_names(content: Record) -> Any:
     prefix = {"mscoco": "COCO"}.get(content.get("data_type", str, default="mscoco"), content.content.get("data_type"))
     if not subtype:
         return str
-    return lambda number: f"{prefix}_{subtype}_{int(number):012d}"
+
+    def name(number: int | str) -> str:
+        try:
+            return f"{prefix}_{subtype}_{int(number):012d}"
+        except ValueError:
+            raise content.wrong(f"image_id {str(number)[:40]!r} is no number of COCO's", "correct it") from None
+
+    return name

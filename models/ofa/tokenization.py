@@ -73,6 +73,8 @@ class OFATokenizer(PreTrainedTokenizerFast):
         """
         root = Path(directory)
         vocab = _read_json_object(root / _VOCAB_FILE)
+        if not all(type(number) is int for number in vocab.values()):
+            raise ValueError(f"{root / _VOCAB_FILE}: an entry has no whole number; copy it again")
         merges = _read_merges(root / _MERGES_FILE)
         config = _read_json_object(root / _CONFIG_FILE) if (root / _CONFIG_FILE).is_file() else {}
         counts = {key: config[key] for key in ("num_codes", "num_bins") if key in config}

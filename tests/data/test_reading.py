@@ -111,7 +111,6 @@ OWN_JSON = {
     "sweeps/display.py": "shows a run's own history",
     "sweeps/on_ray.py": "reads what its own runs wrote",
     "tasks/evaluating.py": "turns its own values around",
-    "trainers/history.py": "reads a run's own history, line by line",
 }
 
 
