@@ -14,11 +14,10 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from conf.asked import configuration_of, refuse_configuration
+from conf.asked import configuration_of, refuse_configuration, with_eval
 from conf.command_line import PROGRAM, make_parser
 from config import RUNS, schema, schema_markdown, schema_text
 
@@ -82,7 +81,7 @@ def evaluate(config: Any, args: argparse.Namespace) -> int:
         from tasks.evaluating import run_evaluation
 
         given = {"bootstrap": args.bootstrap, "tokenizer": args.tokenizer, "strict": args.strict or None}
-        config = _with_eval(config, {name: value for name, value in given.items() if value is not None})
+        config = with_eval(config, {name: value for name, value in given.items() if value is not None})
         checkpoint, split = getattr(args, "checkpoint", None), args.split or config.eval.split
         scores = run_evaluation(config, checkpoint, split, args.control)
     _write(json.dumps(scores))
@@ -98,7 +97,7 @@ def inference(config: Any, args: argparse.Namespace) -> int:
     """
     # A comma inside parentheses belongs to the name: "Articulate (Well-spoken, Expressive)".
     styles = [style.strip() for style in re.split(r",(?![^()]*\))", args.style)] if args.style else None
-    config = _with_eval(config, {"strict": True} if args.strict else {})
+    config = with_eval(config, {"strict": True} if args.strict else {})
     asked = {"styles": styles, "questions": args.question}
     with _results_only():
         from tasks import inference_of
@@ -196,17 +195,6 @@ def print_schema(args: argparse.Namespace) -> int:
     else:
         _write(json.dumps(schema(args.task), indent=2) if args.json else schema_text(args.task))
     return 0
-
-
-def _with_eval(config: Any, given: dict[str, Any]) -> Any:
-    """The configuration with settings of `eval` from options. ValueError for one that its task does not have."""
-    for name in given:
-        if not hasattr(config.eval, name):
-            raise ValueError(f"--{name}: the task {config.task} has no eval.{name}: leave it out")
-    config = replace(config, eval=replace(config.eval, **given))
-    for problem in config.check():
-        raise ValueError(f"command line: {problem}")
-    return config
 
 
 def _use_huge_pages() -> None:

@@ -1,6 +1,7 @@
 """The configuration that a command line asks for."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,3 +34,14 @@ def refuse_configuration(args: argparse.Namespace) -> None:
         if hasattr(args, name):
             option = "set" if name.startswith("sets_") else name
             raise ValueError(f"{args.command} reads no configuration: leave --{option} out")
+
+
+def with_eval(config: Any, given: dict[str, Any]) -> Any:
+    """The configuration with settings of `eval` from options. ValueError for one that its task does not have."""
+    for name in given:
+        if not hasattr(config.eval, name):
+            raise ValueError(f"--{name}: the task {config.task} has no eval.{name}: leave it out")
+    config = replace(config, eval=replace(config.eval, **given))
+    for problem in config.check():
+        raise ValueError(f"command line: {problem}")
+    return config

@@ -58,12 +58,14 @@ def no_network(network_watch: Watch, monkeypatch: pytest.MonkeyPatch) -> Iterato
 
 @pytest.fixture(autouse=True)
 def own_logging() -> Iterator[None]:
-    """A command sets up the project's logger; the next test must not hear through it."""
+    """A command, or a fixture of several tests, sets up the project's logger; no other test hears through it."""
     logger = logging.getLogger("stylecap")
-    handlers, level, propagate = logger.handlers[:], logger.level, logger.propagate
-    yield
-    logger.handlers[:], logger.propagate = handlers, propagate
-    logger.setLevel(level)
+    for moment in ("before", "after"):
+        logger.handlers.clear()
+        logger.propagate = True
+        logger.setLevel(logging.NOTSET)
+        if moment == "before":
+            yield
 
 
 @pytest.fixture(autouse=True)
