@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Protocol, cast
 
 import torch
@@ -94,13 +95,27 @@ def _outlive_signals(worker: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+def next_update(updates: Iterator[Any]) -> Any:
+    """The next update of a loader.
+
+    Raises:
+        RuntimeError: a worker died; also where torch lets the error of its connection through, as the worker was
+            handing a batch over.
+    """
+    try:
+        return next(updates)
+    except (ConnectionError, EOFError) as error:
+        raise RuntimeError(f"DataLoader worker is gone: {error or type(error).__name__}") from error
+
+
 def end_workers(loader: DataLoader[Any]) -> None:
     """End the processes of a loader now. Left to the interpreter's exit, it would wait for them for ever while a
     traceback still holds the loader."""
     iterator = getattr(loader, "_iterator", None)
     if iterator is None:
         return  # no worker was started
-    iterator._shutdown_workers()  # tells them to leave, and torch to take no offence at it
+    with suppress(RuntimeError):  # torch's handler of SIGCHLD raises one here when a worker has just died
+        iterator._shutdown_workers()  # tells them to leave, and torch to take no offence at it
     for worker in iterator._workers:
         worker.kill()  # those that did not listen
         worker.join()

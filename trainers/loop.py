@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from data.run_folder import RunFolder
 from trainers.averaging import WeightAverage
-from trainers.batches import Items, UpdateSampler, end_workers, training_loader
+from trainers.batches import Items, UpdateSampler, end_workers, next_update, training_loader
 from trainers.checkpointing import CheckpointFolder, load_state, rng_state, set_rng_state
 from trainers.distributed import World
 from trainers.history import History
@@ -222,7 +222,7 @@ class Loop:
         batches = iter(loader)
         while self.state.inner_step < self.updates_per_epoch:
             with self.stall.awaiting("the next batch of the loader (data.num_workers)"):
-                update = next(batches)
+                update = next_update(batches)
             if isinstance(update, Exception):
                 raise update
             interrupted = self._update(update)

@@ -55,6 +55,48 @@ def test_a_killed_worker_is_a_line_with_a_remedy(tmp_path: Path) -> None:
     assert multiprocessing.active_children() == []
 
 
+class Broken:
+    """The iterator of a loader whose worker dies while it hands a batch over, and again while it is told to leave."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+        self._workers: list = []
+
+    def __iter__(self) -> "Broken":
+        return self
+
+    def __next__(self) -> None:
+        raise self.error
+
+    def _shutdown_workers(self) -> None:
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
+
+
+class BrokenLoader:
+    def __init__(self, error: Exception) -> None:
+        self._iterator = Broken(error)
+
+    def __iter__(self) -> Broken:
+        return self._iterator
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectionResetError("reset by peer"),
+        ConnectionRefusedError(),
+        EOFError(),
+        RuntimeError("DataLoader worker died"),
+    ],
+)
+def test_a_worker_that_dies_at_any_moment_is_the_same_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setattr("trainers.loop.training_loader", lambda *_, **__: BrokenLoader(error))
+    with pytest.raises(ChildProcessError, match=r"process that loads images died .*lower data.num_workers"):
+        toy(tmp_path).run()
+
+
 @pytest.mark.parametrize(
     ("error", "message"),
     [
