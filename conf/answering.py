@@ -15,7 +15,7 @@ DRAWN = ("demo", "demo-pairs")
 # fmt: off
 Format = Literal[
     "demo", "demo-pairs", "plain", "vqa", "gqa", "lxmert", "lxmert-nlvr2", "nlvr2", "nlvr1", "clevr", "shapes",
-    "visual-genome",
+    "visual-genome", "imdb",
 ]
 # fmt: on
 SUBSETS = {"tiny": 512, "fast": 5000}
@@ -26,7 +26,7 @@ SUBSETS = {"tiny": 512, "fast": 5000}
 class AnswerModelConfig:
     """The network, what it starts from, and its vocabulary."""
 
-    type: Literal["lxmert"] = opt("lxmert", "the network; tasks/answering/models.py lists them")
+    type: Literal["lxmert", "visualbert"] = opt("lxmert", "the network; tasks/answering/models.py lists them")
     checkpoint: str | None = opt(
         None, "weights to start from: folder, file of the original or ModelScope hub id; null = none", flag="checkpoint"
     )
@@ -70,6 +70,8 @@ class AnswerModelConfig:
             yield "model.start and model.checkpoint both say where weights come from; remove one of them"
         if self.start is not None and self.vocabulary == "train":
             yield 'model.start brings its own vocabulary: remove model.vocabulary = "train"'
+        if self.causal_attention != "none" and self.type == "visualbert":
+            yield 'model.causal_attention belongs to lxmert: set it to "none" with model.type = "visualbert"'
         if self.causal_attention == "none" and self.dictionaries == "kmeans":
             yield 'model.dictionaries = "kmeans" needs dictionaries: set model.causal_attention'
 
@@ -133,10 +135,17 @@ class QuestionDataConfig:
 class AnswerTrainConfig(LoopConfig):
     """Loss and optimizer, beside what every training is told."""
 
-    loss: Literal["bce", "mce", "cross-entropy"] = opt(
-        "bce", "of the answers: binary for each, LXMERT's mceLoss, or cross-entropy of the best one"
+    loss: Literal["bce", "mce", "cross-entropy", "kl"] = opt(
+        "bce",
+        "of the answers: binary for each, LXMERT's mceLoss, cross-entropy of the best one, or kl, VisualBERT's: "
+        "divergence from the scores",
     )
-    optimizer: Literal["adamw", "bertadam"] = opt("adamw", "bertadam is the originals': no bias correction")
+    optimizer: Literal["adamw", "bertadam", "bertadam-each"] = opt(
+        "adamw",
+        "bertadam is the originals': no bias correction; bertadam-each as VisualBERT has it: each tensor clipped to "
+        "norm 1, biases and norms without decay",
+    )
+    train_pooler: bool = opt(True, "visualbert: false leaves the pooler as it is, as the original's training does")
     dropout: float = opt(0.1, "dropout of embeddings, attention and layers", low=0, below=1)
     best_metric: Literal["accuracy"] = opt("accuracy", "validation score that names the best checkpoint")
 

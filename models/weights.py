@@ -103,7 +103,8 @@ def _model_type(path: Path) -> str | None:
 
 
 def _load_visualbert(path: Path, heads: int | None) -> VisualBERTModel:
-    return load_visualbert(path, **({} if heads is None else {"num_attention_heads": heads}))
+    given: dict[str, Any] = {} if heads is None else {"num_attention_heads": heads}
+    return load_visualbert(path, **given)
 
 
 def _run_visualbert(model: VisualBERTModel, batch: Mapping[str, Any]) -> Any:

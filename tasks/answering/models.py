@@ -19,6 +19,7 @@ from trainers.observer import Observer
 
 NETWORKS = {
     "lxmert": "tasks.answering.lxmert:NETWORK",
+    "visualbert": "tasks.answering.visualbert:NETWORK",
 }
 """`model.type` -> where the network is, as "module:name"; imported when it is asked for."""
 SETTINGS_FILE = "answering.json"

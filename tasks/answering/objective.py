@@ -13,8 +13,8 @@ class Answering(Objective):
     """A loss of `trainers.answer_losses`, summed over questions.
 
     Args:
-        loss: "bce", "mce" or "cross-entropy". The latter two learn nothing from a question none of whose answers is
-            among the model's; a batch without any other has the loss 0.
+        loss: "bce", "kl", "mce" or "cross-entropy". The latter two learn nothing from a question none of whose answers
+            is among the model's; a batch without any other has the loss 0.
         logits: as in `tasks.answering.models.Answerer`.
     """
 
@@ -28,7 +28,7 @@ class Answering(Objective):
     def count(self, batch: dict, step: int) -> int:
         scores = batch["scores"]
         # at least one, so that an update without any label is divided by something
-        return len(scores) if self.loss == "bce" else max(1, int(scores.amax(1).gt(0).sum()))
+        return len(scores) if self.loss in ("bce", "kl") else max(1, int(scores.amax(1).gt(0).sum()))
 
     def __call__(self, model: Model, batch: dict, step: int) -> ObjectiveOutput:
         scores, logits = batch["scores"], self.logits(model, batch)
