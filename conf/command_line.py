@@ -158,8 +158,8 @@ def _predict(sub: argparse.ArgumentParser) -> None:
 @arguments("features")
 def _features(sub: argparse.ArgumentParser) -> None:
     actions = sub.add_subparsers(dest="action", metavar="ACTION", required=True)
-    add = actions.add_parser("import", help="TSV files, or folders of arrays, into a store")
-    add.add_argument("sources", nargs="+", metavar="FILE.tsv|DIR")
+    add = actions.add_parser("import", help="TSV or .th files, or folders of arrays, into a store")
+    add.add_argument("sources", nargs="+", metavar="FILE.tsv|FILE.th|DIR")
     add.add_argument("--grid", metavar="RxC", help="the arrays of a folder are grids, such as 7x7")
     add.add_argument("--naming", default="{stem}", metavar="FORM", help='ids of a folder, such as "CLEVR_{number:06d}"')
     add.add_argument("--detector", default="", metavar="TEXT", help="what made the features, for the record")

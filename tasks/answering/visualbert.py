@@ -65,7 +65,7 @@ class VisualBERT:
             load_bert(model, start)
         if checkpoint is None and config.model.centred:
             reader: Any = found.reader
-            regions = (torch.from_numpy(reader.regions(one)) for one in some_regions(known))
+            regions = (torch.tensor(reader.regions(one)) for one in some_regions(known))
             settle_regions(model, regions, box_numbers=BOX_NUMBERS if visualbert.with_boxes else 0)
         _freeze(model, config)
         return found
