@@ -42,6 +42,7 @@ def test_every_command_asks_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
 
     def results(_: argparse.Namespace) -> int:
+        """Says what is set."""
         found.append(os.environ.get("THP_MEM_ALLOC_ENABLE"))
         return 0
 
