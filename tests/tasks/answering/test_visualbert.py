@@ -86,6 +86,21 @@ def test_a_run_starts_from_another_s_checkpoint(
     torch.testing.assert_close(now.cls.weight, former.cls.weight, atol=1e-6, rtol=0)
 
 
+def test_weights_in_the_original_s_form_are_scored_as_they_are(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    best = trained / "run" / "checkpoints" / "best"
+    run(capsys, "convert", best, "--out", tmp_path / "original", "--to", "original")
+    words = ("--conf", trained / "conf.json", "--set", f"model.vocabulary={best}")
+    found = json.loads(run(capsys, *words, "eval", "--checkpoint", tmp_path / "original"))
+    assert found["accuracy"] == json.loads(run(capsys, "--conf", trained / "conf.json", "eval"))["accuracy"]
+
+    run(capsys, "compare-weights", best, tmp_path / "original", "--tolerance", 0)
+    pairs = ("--set", "data.format=demo-pairs", "--set", "data.demo_images=80", "--work_dir", tmp_path / "pairs")
+    message = run(capsys, *words, *pairs, "eval", "--checkpoint", tmp_path / "original", code=2)
+    assert "has the head 'vqa', and questions of 2 pictures need 'nlvr2'" in message
+
+
 def test_a_release_without_answers_starts_with_a_new_head(tmp_path: Path) -> None:
     source, model = network("vqa"), network("vqa", initializer_range=0.01)
     torch.save(to_original(source.state_dict()), tmp_path / "a.th")
