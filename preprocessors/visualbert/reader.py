@@ -20,6 +20,30 @@ BOX_NUMBERS = 6
 LEAST_WORDS = 4
 
 
+def read_regions(
+    regions: Regions, *, width: int, max_regions: int | None = None, with_boxes: bool = False
+) -> NDArray[np.floating]:
+    """What is read of a picture: [N, width], with boxes [N, width + `BOX_NUMBERS`].
+
+    Args:
+        max_regions: the first so many regions are read; None is all.
+        with_boxes: a region's numbers are followed by the `BOX_NUMBERS` of its box.
+
+    Raises:
+        ValueError: features of another width, or no boxes.
+    """
+    rows = regions.features
+    if rows.shape[1] != width:
+        raise ValueError(
+            f"picture {regions.image_id}: its features are {rows.shape[1]} wide, and the model reads {width}: use the "
+            "features that it was trained with"
+        )
+    if with_boxes:
+        boxes = regions.normalised_boxes()
+        rows = np.concatenate([rows.astype(np.float32), boxes, boxes[:, 2:] - boxes[:, :2]], axis=1)
+    return rows[:max_regions]
+
+
 class AnswerReader:
     """`[CLS] question ? [MASK] [SEP]` of one picture, `[CLS] sentence [SEP]` of a pair, whose regions are of type 0 and
     1; see `models.visualbert`.
@@ -28,8 +52,7 @@ class AnswerReader:
         max_words: word pieces that are kept, the special ones included.
         images: pictures of a question: 1, or 2 of a pair.
         width: numbers of a region.
-        max_regions: the first so many regions of each picture are read; None is all.
-        with_boxes: a region's numbers are followed by the `BOX_NUMBERS` of its box.
+        max_regions, with_boxes: as `read_regions`.
     """
 
     def __init__(
@@ -62,17 +85,8 @@ class AnswerReader:
         return {"item": Item([self._text(text)], np.concatenate(rows), types)}
 
     def regions(self, regions: Regions) -> NDArray[np.floating]:
-        """What is read of a picture, [N, width], with boxes [N, width + `BOX_NUMBERS`]."""
-        rows = regions.features
-        if rows.shape[1] != self.width:
-            raise ValueError(
-                f"picture {regions.image_id}: its features are {rows.shape[1]} wide, and the model reads {self.width}: "
-                "use the features that it was trained with"
-            )
-        if self.with_boxes:
-            boxes = regions.normalised_boxes()
-            rows = np.concatenate([rows.astype(np.float32), boxes, boxes[:, 2:] - boxes[:, :2]], axis=1)
-        return rows[: self.max_regions]
+        """What is read of a picture; see `read_regions`."""
+        return read_regions(regions, width=self.width, max_regions=self.max_regions, with_boxes=self.with_boxes)
 
     def _text(self, text: str) -> Text:
         split = self.vocabulary.split
