@@ -34,7 +34,7 @@ from tasks.answering.starting import (
     some_regions,
     source_of,
     start_of,
-    tokenizer_of,
+    words_of,
 )
 
 LOGGER = logging.getLogger("stylecap")
@@ -49,7 +49,7 @@ class Lxmert:
             freeze_idle(found.model)
             return found
         checkpoint, start = source_of(config.model), start_of(config.model)
-        tokenizer = tokenizer_of(config, known, checkpoint, start)
+        tokenizer = words_of(config, known, checkpoint, start)
         settings = Settings.of(config, known)
         fields = _fields(config, known, len(tokenizer))
         cls = LxmertForPairs if known.images > 1 else LxmertForAnswers
@@ -84,7 +84,7 @@ class Lxmert:
 
     def open_foreign(self, config: AnsweringConfig, source: Path, known: Known) -> Answerer:
         model = load_model(source, "pairs" if known.images > 1 else "answers", overrides=config.model.config)
-        tokenizer = tokenizer_of(config, known, source, None)
+        tokenizer = words_of(config, known, source, None)
         check_vocabulary(tokenizer, model.config.vocab_size)
         if known.images == 1:
             check_answers(list(known.answers), model.config.num_qa_labels)

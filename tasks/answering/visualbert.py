@@ -33,7 +33,7 @@ from tasks.answering.starting import (
     some_regions,
     source_of,
     start_of,
-    tokenizer_of,
+    words_of,
 )
 
 _HEADS = {1: "vqa", 2: "nlvr2"}
@@ -48,7 +48,7 @@ class VisualBERT:
             _freeze(found.model, config)
             return found
         checkpoint, start = source_of(config.model), start_of(config.model)
-        tokenizer = tokenizer_of(config, known, checkpoint, start)
+        tokenizer = words_of(config, known, checkpoint, start)
         check_fields(config.model.config, vars(VisualBERTConfig()), "VisualBERT")
         fields = {**config.model.config, **dropout_of(config), **_head(known)}
         visualbert = _new_config(_base(checkpoint, start, fields, known, len(tokenizer)) | fields)
@@ -87,7 +87,7 @@ class VisualBERT:
                 f"{source} has the head {model.config.head!r}, and questions of {known.images} pictures need "
                 f"{_HEADS[known.images]!r}: train it with model.checkpoint first"
             )
-        tokenizer = tokenizer_of(config, known, source, None)
+        tokenizer = words_of(config, known, source, None)
         check_vocabulary(tokenizer, model.config.vocab_size)
         check_answers(list(known.answers), model.config.num_labels or 0)
         check_width(source, _feature_width(model.config), known)
