@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
@@ -17,10 +18,10 @@ from tasks import task_of
 from trainers import distributed
 from trainers.checkpointing import CheckpointFolder
 from trainers.distributed import World
-from trainers.loop import Loop
+from trainers.loop import Loop, Rate
 from trainers.memory import keep_freed_memory
 from trainers.optimizer import optimizer_of
-from trainers.schedules import learning_rate_of
+from trainers.schedules import learning_rate_of, phased_rate
 
 LOGGER = logging.getLogger("stylecap")
 
@@ -102,11 +103,11 @@ def prepare(config: Any, world: World, resume: bool, allow_changed_data: bool = 
     torch.manual_seed(config.seed)
     built = task.build(config, records, last)
     objective, observers = task.objective(config, built, records["train"], world)
-    train = config.train
+    train, items = config.train, task.items(config, built, records["train"], world)
     world.from_main(lambda: _write_configuration(run, config))
     loop = Loop(
         built.model,
-        task.items(config, built, records["train"], world),
+        items,
         objective,
         collate=built.collate,
         optimizer=optimizer_of(
@@ -117,16 +118,7 @@ def prepare(config: Any, world: World, resume: bool, allow_changed_data: bool = 
             weight_decay=train.weight_decay,
             own_rates=[(part, rate / train.lr) for part, rate in built.own_rates],
         ),
-        rate=learning_rate_of(
-            train.schedule,
-            lr=train.lr,
-            lr_end=train.lr_end,
-            warmup_proportion=train.warmup_proportion,
-            epochs=train.max_epochs,
-            every=train.schedule_every,
-            factor=train.schedule_factor,
-            drops=[int(part) for part in train.schedule_drops.split(",")],
-        ),
+        rate=_rate(train, len(items) // (train.batch_size * train.gradient_accumulation * world.size)),
         write_model=built.write,
         validate=task.validate(config, built, records, world) if "val" in records else None,
         folder=run,
@@ -142,6 +134,28 @@ def prepare(config: Any, world: World, resume: bool, allow_changed_data: bool = 
         **{name: getattr(train, name) for name in _LOOP},
     )
     return build_trainer(task.trainer, {"loop": loop, "cfg_file": str(run.modelscope)})
+
+
+def _rate(train: Any, updates_per_epoch: int) -> Rate:
+    """The learning rate of every update; each of the phases, where there are any, has a schedule of its own."""
+    phases: Mapping[str, Mapping[str, Any]] = getattr(train, "phases", {})
+    if not phases:
+        return _schedule(train, train.max_epochs, {})
+    return phased_rate(
+        [(phase["epochs"] * updates_per_epoch, _schedule(train, phase["epochs"], phase)) for phase in phases.values()]
+    )
+
+
+def _schedule(train: Any, epochs: int, phase: Mapping[str, Any]) -> Rate:
+    names = ("lr", "lr_end", "warmup_proportion")
+    return learning_rate_of(
+        phase.get("schedule", train.schedule),
+        **{name: phase.get(name, getattr(train, name)) for name in names},
+        epochs=epochs,
+        every=train.schedule_every,
+        factor=train.schedule_factor,
+        drops=[int(part) for part in train.schedule_drops.split(",")],
+    )
 
 
 # --- the run's folder ------------------------------------------------------------------------------------------------

