@@ -91,8 +91,8 @@ class StyleConfig:
     )
     place: Literal["prompt", "decoder"] = opt(
         "prompt",
-        "where the style stands: in the prompt; or in the decoder, where a caption starts with the style's token instead "
-        "of bos: all styles of an image share one pass of the encoder",
+        "where the style stands: in the prompt; or in the decoder, where a caption starts with the style's token "
+        "instead of bos, and all styles of an image share one pass of the encoder",
     )
     style_map: str | None = opt(None, "JSON {style: token} to use; null = the checkpoint's, else made from data.styles")
 

@@ -93,7 +93,7 @@ def collate(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def shift_right(targets: Sequence[Tensor], starts: Sequence[int], length: int) -> Tensor:
-    """What the decoder reads to write `targets` (long [T_i] with eos): the start, then all but the eos; [N, `length`]."""
+    """What the decoder reads to write `targets` (long [T_i] with eos): start, then all but the eos; [N, `length`]."""
     shifted = torch.full((len(targets), length), PAD, dtype=torch.long)
     shifted[:, 0] = torch.tensor(starts)
     for row, target in enumerate(targets):
