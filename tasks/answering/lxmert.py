@@ -2,7 +2,7 @@
 
 import importlib.util
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,8 @@ from models.wordpiece import check_vocabulary, load_wordpiece, make_wordpiece
 from preprocessors.questions import RegionReader
 from tasks.answering.models import Answerer, Known, Settings
 from tasks.answering.saving import write_configuration
+from trainers.dictionaries import WatchedDictionaries
+from trainers.objective import Objective
 
 LOGGER = logging.getLogger("stylecap")
 PAIR_ANSWERS = ("False", "True")
@@ -107,7 +109,12 @@ def answerer(model: LxmertBase, tokenizer: BertTokenizer, answers: AnswerVocabul
         settings.save(folder)
         write_configuration(folder)
 
-    return Answerer(model, reader, answers, settings, logits, write)
+    return Answerer(model, reader, answers, settings, logits, write, watched=watched_of(model))
+
+
+def watched_of(model: LxmertBase) -> Callable[[Objective], Objective]:
+    """What makes an objective log the entropies of dictionaries, where there are any."""
+    return WatchedDictionaries if model.config.is_causal else lambda objective: objective
 
 
 _ARGUMENTS = ("input_ids", "attention_mask", "visual_feats", "visual_pos", "visual_attention_mask")

@@ -74,7 +74,7 @@ class PretrainingTask:
         self, config: PretrainingConfig, built: Built, records: Records, world: World
     ) -> tuple[Objective, Sequence[Observer]]:
         pretrainer: Pretrainer = built.preprocessor
-        return Pretraining(pretrainer.losses, pretrainer.parts), pretrainer.observers
+        return pretrainer.watched(Pretraining(pretrainer.losses, pretrainer.parts)), pretrainer.observers
 
     def validate(
         self, config: PretrainingConfig, built: Built, records: Mapping[str, Records], world: World
