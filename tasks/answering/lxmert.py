@@ -1,7 +1,7 @@
 """LXMERT, and CATT as an option of it, as a network that answers."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,8 @@ from tasks.answering.starting import (
     start_of,
     words_of,
 )
+from trainers.dictionaries import WatchedDictionaries
+from trainers.objective import Objective
 
 LOGGER = logging.getLogger("stylecap")
 
@@ -112,7 +114,12 @@ def answerer(model: LxmertBase, tokenizer: BertTokenizer, answers: AnswerVocabul
         settings.save(folder)
         write_configuration(folder)
 
-    return Answerer(model, reader, answers, settings, logits, write)
+    return Answerer(model, reader, answers, settings, logits, write, watched=watched_of(model))
+
+
+def watched_of(model: LxmertBase) -> Callable[[Objective], Objective]:
+    """What makes an objective log the entropies of dictionaries, where there are any."""
+    return WatchedDictionaries if model.config.is_causal else lambda objective: objective
 
 
 _ARGUMENTS = ("input_ids", "attention_mask", "visual_feats", "visual_pos", "visual_attention_mask")

@@ -15,6 +15,7 @@ from conf.answering import AnsweringConfig
 from data.files import read_object, write_json
 from data.questions import AnswerVocabulary
 from tasks.answering.records import Records
+from trainers.objective import Objective
 from trainers.observer import Observer
 
 NETWORKS = {
@@ -108,6 +109,7 @@ class Answerer:
         logits: (the network, a collated batch) -> [B, answers].
         write: fills a folder with a loadable model of the weights given.
         observers: what looks on while it trains.
+        watched: the objective, or another around it that logs what the network has to tell.
     """
 
     model: Any
@@ -118,6 +120,7 @@ class Answerer:
     write: Callable[[Path, Mapping[str, Tensor]], None]
     frozen: Sequence[nn.Module] = ()
     observers: Sequence[Observer] = ()
+    watched: Callable[[Objective], Objective] = lambda objective: objective
 
 
 class Network(Protocol):

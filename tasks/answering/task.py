@@ -75,7 +75,7 @@ class AnsweringTask:
         self, config: AnsweringConfig, built: Built, records: Records, world: World
     ) -> tuple[Objective, Sequence[Observer]]:
         answerer: Answerer = built.preprocessor
-        return Answering(config.train.loss, answerer.logits), answerer.observers
+        return answerer.watched(Answering(config.train.loss, answerer.logits)), answerer.observers
 
     def validate(
         self, config: AnsweringConfig, built: Built, records: Mapping[str, Records], world: World

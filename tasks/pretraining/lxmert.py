@@ -22,7 +22,7 @@ from models.wordpiece import check_vocabulary, load_wordpiece
 from preprocessors.masking import NO_LABEL, SeededDraws, choose_answer, swap_sentence
 from preprocessors.pretraining import BOX_LABELS, MaskedReader, Pictures
 from preprocessors.questions import RegionReader, shown
-from tasks.answering.lxmert import new_model
+from tasks.answering.lxmert import new_model, watched_of
 from tasks.answering.models import Known
 from tasks.answering.records import Records
 from tasks.answering.starting import dropout_of, words_of
@@ -85,7 +85,8 @@ def pretrainer(
     def write(folder: Path, weights: Mapping[str, Tensor]) -> None:
         write_model(folder, model, tokenizer, answers=list(answers), weights=weights)
 
-    return Pretrainer(model, tuple(losses), examples, collate, parts, _guesser(tokenizer, answers), write)
+    guess = _guesser(tokenizer, answers)
+    return Pretrainer(model, tuple(losses), examples, collate, parts, guess, write, watched=watched_of(model))
 
 
 class MaskedSentences:

@@ -4,7 +4,7 @@ A network is one module with a `NETWORK`; a line in `NETWORKS`, and its name in 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,6 +14,7 @@ from torch import Tensor
 from conf.pretraining import PretrainingConfig
 from tasks.answering.models import Known
 from tasks.answering.records import Records
+from trainers.objective import Objective
 from trainers.observer import Observer
 from trainers.pretraining_losses import Part
 
@@ -77,6 +78,7 @@ class Pretrainer:
         guess: (the network, a batch) -> a guess an example.
         write: fills a folder with a loadable model of the weights given, which a fine-tuning starts from.
         observers: what looks on while it trains.
+        watched: the objective, or another around it that logs what the network has to tell.
     """
 
     model: Any
@@ -86,7 +88,8 @@ class Pretrainer:
     parts: Callable[[Any, Mapping[str, Any]], Mapping[str, Part]]
     guess: Callable[[Any, Mapping[str, Any]], list[Guess]]
     write: Callable[[Path, Mapping[str, Tensor]], None]
-    observers: Sequence[Observer] = field(default=())
+    observers: Sequence[Observer] = ()
+    watched: Callable[[Objective], Objective] = lambda objective: objective
 
 
 class Network(Protocol):

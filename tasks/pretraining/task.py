@@ -74,7 +74,7 @@ class PretrainingTask:
         self, config: PretrainingConfig, built: Built, records: Records, world: World
     ) -> tuple[Objective, Sequence[Observer]]:
         pretrainer: Pretrainer = built.preprocessor
-        return Pretraining(pretrainer.losses, pretrainer.parts), pretrainer.observers
+        return pretrainer.watched(Pretraining(pretrainer.losses, pretrainer.parts)), pretrainer.observers
 
     def validate(
         self, config: PretrainingConfig, built: Built, records: Mapping[str, Records], world: World
@@ -110,8 +110,8 @@ class PretrainingTask:
         metrics: dict[str, Any] = {**predictions.scores(), "n_sentences": len(rows)}
         draws = config.eval.bootstrap
         metrics["intervals"] = intervals(Contributions.of(rows), draws) if draws else {}
-        shown = {name: value for name, value in metrics.items() if isinstance(value, float)}
-        LOGGER.info("%s; x 100\n%s", title, render_table({"all": shown}))
+        shares = {name: value for name, value in metrics.items() if isinstance(value, float) and "loss" not in name}
+        LOGGER.info("%s: loss %.3f; x 100\n%s", title, metrics["loss"], render_table({"all": shares}))
         return Judgement(metrics, rows)
 
     def card(self, row: Mapping[str, Any]) -> Card:
