@@ -28,7 +28,7 @@ class PretrainModelConfig(AnswerModelConfig):
 class SentenceDataConfig:
     """Captions and questions, and features of their pictures. Several files have commas between."""
 
-    format: Literal["demo", "plain", "lxmert-pretraining"] = opt(
+    format: Literal["demo", "plain", "lxmert-pretraining", "coco-captions", "imdb"] = opt(
         "plain",
         "form of the sentence files; a row of plain without an answer is a caption; demo = drawn under work_dir",
     )
@@ -86,7 +86,10 @@ class PretrainTrainConfig(LoopConfig):
         'name -> {"epochs": 10, ...} of phases one after the other, each with a schedule of its own, such as without '
         f"answers and then with them; a phase may have {', '.join(PHASE)}; train.max_epochs is their sum",
     )
-    optimizer: Literal["adamw", "bertadam"] = opt("adamw", "bertadam is the originals': no bias correction")
+    optimizer: Literal["adamw", "bertadam", "bertadam-each"] = opt(
+        "adamw", "bertadam is the originals': no bias correction; bertadam-each as VisualBERT has it"
+    )
+    train_pooler: bool = opt(True, "visualbert: false leaves the pooler as it is, as the original's training does")
     dropout: float = opt(0.1, "dropout of embeddings, attention and layers", low=0, below=1)
     best_metric: Literal["likelihood", "words", "matched", "answers"] = opt(
         "likelihood", "validation score that names the best checkpoint: exp(-loss), or the share that is right"

@@ -9,6 +9,12 @@ from config import load_config
 from tests.conftest import ROOT, SHARED, needs_shared
 
 ORIGINAL = {"visualbert_vqa": "vqa/fine-tune", "visualbert_nlvr2": "nlvr2/fine-tune"}
+PRETRAINING = {
+    "visualbert_coco_pretrain": "vqa/coco-pre-train",
+    "visualbert_coco_pretrain_nlvr2": "nlvr2/coco-pre-train",
+    "visualbert_vqa_pretrain": "vqa/pre-train",
+}
+OBJECTIVES = {"masked words only": "words", "masked words + caption pair matches": "words,matched"}
 REPRODUCTION = {
     "visualbert_vqa_reproduction": "vqa2 fine-tune",
     "visualbert_nlvr2_reproduction": "nlvr2 fine-tune (the run of the result)",
@@ -20,9 +26,10 @@ def recipes() -> dict[str, Any]:
 
 
 @needs_shared
-@pytest.mark.parametrize("name", ORIGINAL)
+@pytest.mark.parametrize("name", ORIGINAL | PRETRAINING)
 def test_the_original_s_values(name: str) -> None:
-    config, published = load_config(ROOT / "conf" / f"{name}.json"), recipes()["original_configs"][ORIGINAL[name]]
+    source = (ORIGINAL | PRETRAINING)[name]
+    config, published = load_config(ROOT / "conf" / f"{name}.json"), recipes()["original_configs"][source]
     train = config.train
     assert train.batch_size == published["train_batch_size"]
     assert train.gradient_accumulation == published["gradient_accumulation_steps"]
@@ -30,11 +37,18 @@ def test_the_original_s_values(name: str) -> None:
     assert train.warmup_proportion == published["warmup_proportion"]
     assert config.model.max_words == published["max_seq_length"]
     assert train.early_stop_patience == published["patience"] + 1  # the best may be so many epochs old
-    boxes = published.get("image_screening_parameters", {}).get("image_feature_cap")
+    boxes = (published.get("image_screening_parameters") or {}).get("image_feature_cap")
     assert config.model.config.get("max_regions") == boxes
     # "original_optimizer" in words: each tensor clipped on its own, the pooler not trained, the grad_norm never read
     assert (train.optimizer, train.train_pooler, train.clip_norm) == ("bertadam-each", False, 0.0)
     assert (train.adam_eps, train.weight_decay, train.schedule) == (1e-6, 0.01, "warmup_linear")
+
+
+@needs_shared
+@pytest.mark.parametrize("name", PRETRAINING)
+def test_the_original_s_objectives(name: str) -> None:
+    published = recipes()["original_configs"][PRETRAINING[name]]["objective"]
+    assert load_config(ROOT / "conf" / f"{name}.json").train.losses == OBJECTIVES[published]
 
 
 @needs_shared

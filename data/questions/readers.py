@@ -5,6 +5,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from data.questions.captions import read_coco_captions
 from data.questions.clevr import read_clevr, read_shapes
 from data.questions.files import PathLike
 from data.questions.gqa import read_gqa
@@ -26,6 +27,7 @@ _SIMPLE = {
     "shapes": read_shapes,
     "visual-genome": read_visual_genome,
     "imdb": read_imdb,
+    "coco-captions": read_coco_captions,
 }
 FORMATS = ("vqa", "nlvr1", "plain", *_SIMPLE)
 

@@ -109,6 +109,10 @@ def pretrainer(config: PretrainingConfig, model: VisualBERTModel, tokenizer: Ber
     if not losses:
         raise ValueError(f"train.losses has none of VisualBERT's: {', '.join(LOSSES)}")
 
+    if "matched" not in losses:
+        model.cls.seq_relationship.requires_grad_(False)
+    model.visual_bert.pooler.requires_grad_("matched" in losses and config.train.train_pooler)
+
     def examples(records: Records, seed: int, hidden: bool) -> Examples:
         return VisualBERTExamples(records, reader, seed, hidden)
 
@@ -137,7 +141,8 @@ class VisualBERTExamples:
         draws = item_draws(self.seed, epoch, row)
         _, [picture] = shown("", self.records.regions(question), "question" if self.hidden else "both")
         if question.references:
-            answer = random.Random(f"answer {self.seed} {epoch} {row}").choice(question.references)
+            answers = question.extra.get("valid_answers", question.references)  # imdb: those in the list of answers
+            answer = random.Random(f"answer {self.seed} {epoch} {row}").choice(answers)
             item = self.reader.question(question.text, answer, picture=picture, draws=draws)
         elif self._pairs is None:
             raise ValueError(f"split {self.records.name}: captions of one picture alone: pairs need those of two")

@@ -1,17 +1,22 @@
 """VisualBERT as a network that is pre-trained: its two losses, its pairs of captions, and fine-tuning from it."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 import finetune
 from config import load_config
+from data.features import Regions, new_store
+from data.questions import read_questions
 from models.visualbert.conversion import load_model
 from tasks.pretraining.models import Phase, network_of
 from tasks.pretraining.records import known_of, read_records
+from tests.conftest import SHARED, needs_shared
 from tests.tasks.answering.nano import nano as answering
 from tests.tasks.answering.test_visualbert import NETWORK
 from tests.tasks.pretraining.nano import nano
@@ -75,6 +80,37 @@ def test_a_fine_tuning_starts_from_it(trained: Path, tmp_path: Path) -> None:
     assert after.config.with_boxes
     for name, tensor in after.visual_bert.state_dict().items():
         torch.testing.assert_close(tensor, before.visual_bert.state_dict()[name], atol=1e-6, rtol=0)
+
+
+def written(folder: Path, names: Sequence[str]) -> str:
+    with new_store(folder / "store", dtype="float32", grid=None) as writer:
+        for name in names:
+            writer.add(Regions(name, np.ones((3, 4), np.float32)), name)
+        writer.finish("", [], None)
+    return str(folder / "store")
+
+
+@needs_shared
+@pytest.mark.parametrize(
+    ("form", "file", "losses"),
+    [("imdb", "imdb_minival2014.npy", "words"), ("coco-captions", "captions_val2014.json", "words,matched")],
+)
+def test_the_original_s_files_are_learnt_from(tmp_path: Path, form: str, file: str, losses: str) -> None:
+    path = SHARED / "parity" / "visualbert" / "formats" / file
+    sentences = read_questions("train", format=form, questions=[path])
+    data = {"format": form, "train": str(path), "features": written(tmp_path, sentences.image_ids)}
+    train = {"losses": losses, "max_epochs": 1, "batch_size": 2, "optimizer": "bertadam-each", "train_pooler": False}
+    conf = nano(tmp_path, model=MODEL | {"config": WIDER | {"with_boxes": False}}, data=data, train=train)
+    assert finetune.main(["--conf", str(conf), "train"]) == 0
+    rows = [json.loads(line) for line in (tmp_path / "run" / "history.jsonl").read_text().splitlines()]
+    assert {name for name in rows[0] if name.startswith("loss/")} == {f"loss/{name}" for name in losses.split(",")}
+
+
+def test_a_caption_of_an_unlisted_picture(tmp_path: Path) -> None:
+    content = {"images": [], "annotations": [{"id": 1, "image_id": 2, "caption": "a dog"}]}
+    (tmp_path / "captions.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="image_id 2 is not among the images"):
+        read_questions("train", format="coco-captions", questions=tmp_path / "captions.json")
 
 
 @pytest.mark.parametrize(
