@@ -21,6 +21,7 @@ def collate(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     (pairs of the prompt's row and long [T_i] with eos) and `requests` (one mapping a caption). The batch holds
 
     - `patch_images` float [B,3,H,W], `patch_masks` bool [B] (false: the image is absent);
+    - `padded`: whether an image is absent or prompts differ in length, a bool: known here without asking a device;
     - `input_ids` long [M,L], padded; `image_index` long [M], the image of each prompt;
     - `decoder_input_ids` and `target` long [N,T], padded: the caption after bos, and before eos;
       `encoder_index` long [N], the prompt of each caption;
@@ -48,6 +49,7 @@ def collate(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     batch = {
         "patch_images": torch.stack([item["patch_image"] for item in items]),
         "patch_masks": torch.tensor([item["patch_mask"] for item in items], dtype=torch.bool),
+        "padded": len({len(prompt) for prompt in prompts}) > 1 or not all(item["patch_mask"] for item in items),
         "image_index": torch.tensor(image_index, dtype=torch.long),
         "input_ids": pad_sequence(prompts, batch_first=True, padding_value=PAD),
         "encoder_index": torch.tensor(encoder_index, dtype=torch.long),

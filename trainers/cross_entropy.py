@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from models.ofa import OFAModel
+from models.ofa.encoder import OFAEncoderOutput
 from preprocessors.style_tasks import TASKS
 from trainers.objective import Objective, ObjectiveOutput
 
@@ -167,8 +168,14 @@ class CrossEntropy(Objective):
         return self.drop_worst_ratio > 0 and step > self.drop_worst_after
 
 
+def encode(model: OFAModel, batch: dict) -> OFAEncoderOutput:
+    """The encoder's pass over the prompts and images of a batch."""
+    return model.encoder(
+        batch["input_ids"], batch["patch_images"], batch["patch_masks"], batch["image_index"], batch.get("padded")
+    )
+
+
 def caption_logits(model: OFAModel, batch: dict, kept: Tensor) -> Tensor:
     """Logits [n, V] at the caption positions where `kept` [N, T]: padding never reaches the output projection."""
-    encoded = model.encoder(batch["input_ids"], batch["patch_images"], batch["patch_masks"], batch["image_index"])
-    hidden = model.decode(encoded, batch["decoder_input_ids"], batch["encoder_index"])
+    hidden = model.decode(encode(model, batch), batch["decoder_input_ids"], batch["encoder_index"])
     return model.decoder.output_projection(hidden[kept])

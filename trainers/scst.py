@@ -23,7 +23,7 @@ from models.ofa.encoder import OFAEncoderOutput
 from models.ofa.generation import sample_encoded, search_encoded
 from rewards.base import Candidate
 from rewards.calculator import RewardCalculator, Rewards
-from trainers.cross_entropy import token_losses
+from trainers.cross_entropy import encode, token_losses
 from trainers.objective import Objective, ObjectiveOutput
 from trainers.policy_gradient import (
     Baseline,
@@ -128,7 +128,7 @@ class SelfCritical(Objective):
 
     def prepare(self, model: OFAModel, batch: dict) -> dict:
         """The batch with its `rollout`: candidates sampled, and on their way to be scored."""
-        encoded = model.encoder(batch["input_ids"], batch["patch_images"], batch["patch_masks"], batch["image_index"])
+        encoded = encode(model, batch)
         started = time.perf_counter()
         drawn = self._draw(model, encoded)
         drawn = without_forced_end(drawn, self.max_len_b, model.config.eos_token_id, model.config.pad_token_id)
@@ -222,10 +222,7 @@ class SelfCritical(Objective):
         if self.kl_weight:
             assert self.reference is not None
             with torch.no_grad():
-                encoded = self.reference.encoder(
-                    batch["input_ids"], batch["patch_images"], batch["patch_masks"], batch["image_index"]
-                )
-                before, _, _ = candidate_logits(self.reference, encoded, rollout.tokens)
+                before, _, _ = candidate_logits(self.reference, encode(self.reference, batch), rollout.tokens)
             mean = mean_by_caption(divergence(logits, before), kept)
             logs["kl"] = (mean.detach(), kept.shape[0])
             total = total + self.kl_weight * mean

@@ -56,6 +56,7 @@ def beam_search(
     no_repeat_ngram_size: int,
     length_penalty: float = 1.0,
     image_index: Tensor | None = None,
+    padded: bool | None = None,
 ) -> list[list[Hypothesis]]:
     """The best captions of each prompt, best first.
 
@@ -69,6 +70,7 @@ def beam_search(
         no_repeat_ngram_size: an n-gram of this many tokens (bos among them) occurs once; 0 allows all.
         length_penalty: exponent of the length that scores are divided by; more than 1 favours longer captions.
         image_index: [B] the row of `patch_images` of each prompt; None when each has its own.
+        padded: as in `OFAEncoder.forward`.
 
     Returns:
         For each prompt up to `beam_size` hypotheses.
@@ -82,7 +84,7 @@ def beam_search(
         )
     return search_encoded(
         model,
-        model.encoder(input_ids, patch_images, patch_masks, image_index),
+        model.encoder(input_ids, patch_images, patch_masks, image_index, padded),
         beam_size=beam_size,
         max_len_b=max_len_b,
         min_len=min_len,

@@ -74,6 +74,7 @@ def decode_prompts(
             batch["patch_images"],
             batch["patch_masks"],
             image_index=batch["image_index"],
+            padded=batch.get("padded"),
             **search,
         )
     conditions = _Conditions(model, builder, batch)
@@ -143,7 +144,7 @@ def _rows(encoded: OFAEncoderOutput, rows: Sequence[int]) -> OFAEncoderOutput:
     index = torch.tensor(rows, device=encoded.last_hidden_state.device)
     return OFAEncoderOutput(
         last_hidden_state=encoded.last_hidden_state[index],
-        padding_mask=encoded.padding_mask[index],
+        padding_mask=None if encoded.padding_mask is None else encoded.padding_mask[index],
         position_embedding=encoded.position_embedding[:1].expand(len(rows), -1, -1),
     )
 

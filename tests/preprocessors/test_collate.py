@@ -24,6 +24,7 @@ def test_two_images_by_hand():
     batch = collate([first, second])
     assert batch["patch_images"].shape == (2, 3, 2, 2)
     assert batch["patch_masks"].tolist() == [True, False]
+    assert batch["padded"]
     assert batch["input_ids"].tolist() == [[0, 7, 8, 2], [0, 7, 2, 1], [0, 9, 2, 1]]
     assert batch["image_index"].tolist() == [0, 0, 1]
     assert batch["encoder_index"].tolist() == [1, 0, 1, 2]
@@ -33,6 +34,7 @@ def test_two_images_by_hand():
     assert list(batch) == [
         "patch_images",
         "patch_masks",
+        "padded",
         "image_index",
         "input_ids",
         "encoder_index",
@@ -40,6 +42,15 @@ def test_two_images_by_hand():
         "target",
         "requests",
     ]
+
+
+@pytest.mark.parametrize(
+    ("prompts", "mask", "padded"),
+    [([[7, 8], [9, 3]], True, False), ([[7, 8], [9]], True, True), ([[7, 8], [9, 3]], False, True)],
+)
+def test_whether_anything_is_padded_is_known_without_looking_at_tensors(prompts, mask, padded):
+    items = [make_item([prompt], [(0, [11, 12])], mask=mask or row == 0) for row, prompt in enumerate(prompts)]
+    assert collate(items)["padded"] is padded
 
 
 WORDS = st.lists(st.integers(3, 99), max_size=6)
