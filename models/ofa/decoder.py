@@ -154,7 +154,7 @@ class OFADecoder(nn.Module):
 
     def step(self, tokens: Tensor, position: int, source: Source, caches: list[LayerCache]) -> Tensor:
         """The next-token logits [N, V] after `tokens` [N] at `position`, given the caches of the earlier positions."""
-        x = self.embed(tokens[:, None], torch.tensor([position], device=tokens.device))
+        x = self.embed(tokens[:, None], torch.full((1,), position, device=tokens.device))
         seen = position + 1
         cross_bias = source.cross_bias[:, :, position:seen]
         for layer, self_bias, cross, cache in zip(
