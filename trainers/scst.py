@@ -77,6 +77,8 @@ class SelfCritical(Objective):
         soft_references: (image id, style) -> captions of the image in other styles.
     """
 
+    asks_model = True  # for candidates
+
     def __init__(
         self,
         *,

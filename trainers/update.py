@@ -133,7 +133,8 @@ class Updater:
         for batch in batches:
             with self.autocast():
                 on_device = to_device(batch, self.world.device)
-                prepared = gathered(self.inner, partial(self.objective.prepare, self.inner.model, on_device))
+                prepare = partial(self.objective.prepare, self.inner.model, on_device)
+                prepared = gathered(self.inner, prepare) if self.objective.asks_model else prepare()
             if ahead is not None:
                 yield ahead
             ahead = prepared
