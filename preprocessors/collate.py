@@ -24,7 +24,8 @@ def collate(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     - `padded`: whether an image is absent or prompts differ in length, a bool: known here without asking a device;
     - `input_ids` long [M,L], padded; `image_index` long [M], the image of each prompt;
     - `decoder_input_ids` and `target` long [N,T], padded: the caption after bos, and before eos;
-      `encoder_index` long [N], the prompt of each caption;
+      `encoder_index` long [N], the prompt of each caption; `target_index` long [n], the places of `target`, flat, that
+      hold a token;
     - `requests`, a list of N mappings, which stays on the CPU;
     - `task` long [N], the position of each caption's task in `style_tasks.TASKS`, where items have `tasks`.
 
@@ -55,6 +56,7 @@ def collate(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "encoder_index": torch.tensor(encoder_index, dtype=torch.long),
         "decoder_input_ids": shift_right(targets, target.shape[1]),
         "target": target,
+        "target_index": target.flatten().ne(PAD).nonzero().flatten(),
         "requests": requests,
     }
     if "tasks" in items[0]:

@@ -29,6 +29,7 @@ def test_two_images_by_hand():
     assert batch["image_index"].tolist() == [0, 0, 1]
     assert batch["encoder_index"].tolist() == [1, 0, 1, 2]
     assert batch["target"].tolist() == [[11, 2, 1, 1], [12, 13, 2, 1], [14, 15, 16, 2], [2, 1, 1, 1]]
+    assert batch["target_index"].tolist() == [0, 1, 4, 5, 6, 8, 9, 10, 11, 12]
     assert batch["decoder_input_ids"].tolist() == [[0, 11, 1, 1], [0, 12, 13, 1], [0, 14, 15, 16], [0, 1, 1, 1]]
     assert [request["style"] for request in batch["requests"]] == ["1", "0", "1", "0"]
     assert list(batch) == [
@@ -40,6 +41,7 @@ def test_two_images_by_hand():
         "encoder_index",
         "decoder_input_ids",
         "target",
+        "target_index",
         "requests",
     ]
 
