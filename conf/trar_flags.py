@@ -11,12 +11,21 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NoReturn
+from pathlib import Path
+from typing import Any, NoReturn
+
+from conf.typed import read_json_object
 
 RUNS = "work_dir/trar"
+_HERE = Path(__file__).parent
 _BOOL = ("True", "False")
+_NO_VALIDATION = {"data.val": "null", "data.val_answers": "null"}
 #: Samples of an update, and parts that it is made in, as the public code's YAML files set them.
 _BATCH = {"vqa": (64, 1), "clevr": (64, 2)}
+
+
+_EVERY_ANSWER = "100000"
+_PUBLISHED = ".pkl"
 
 
 @dataclass(frozen=True)
@@ -45,9 +54,17 @@ FLAGS = (
     Flag(
         "DATASET", "DATASET", "`--conf conf/trar_vqa.json` or `trar_clevr.json`", None, ("vqa", "clevr"), required=True
     ),
-    Flag("SPLIT", "TRAIN_SPLIT", "`data.train_splits`, a list", None, ("train", "train+val", "train+val+vg")),
-    Flag("EVAL_EE", "EVAL_EVERY_EPOCH", "`train.validate`", "train.validate", _BOOL),
-    Flag("SAVE_PRED", "TEST_SAVE_PRED", "`eval.save_scores`", "eval.save_scores", _BOOL),
+    Flag(
+        "SPLIT",
+        "TRAIN_SPLIT",
+        "`data.train` and `data.train_answers`, files with commas between; no `data.val` where val is learnt from",
+        None,
+        ("train", "train+val", "train+val+vg"),
+    ),
+    Flag("EVAL_EE", "EVAL_EVERY_EPOCH", "False: `data.val=null`", None, _BOOL),
+    Flag(
+        "SAVE_PRED", "TEST_SAVE_PRED", "`eval.top`: predictions.json has the probability of every answer", None, _BOOL
+    ),
     Flag("BS", "BATCH_SIZE", "`train.batch_size` × `train.gradient_accumulation` × GPUs", kind=int),
     Flag("GPU", "GPU", "GPUS of the script: torchrun with a process each; `cpu` too"),
     Flag("SEED", "SEED", "`seed`", "seed", kind=int),
@@ -58,11 +75,11 @@ FLAGS = (
     Flag(
         "CKPT_PATH",
         "CKPT_PATH",
-        "`--checkpoint`, or `train.resume_from` with --RESUME True: an `epochN.pkl` or a folder",
+        "`--checkpoint`: an `epochN.pkl` or a folder; a folder is `train.resume_from` with --RESUME True",
     ),
     Flag("ACCU", "GRAD_ACCU_STEPS", "`train.gradient_accumulation`", kind=int),
     Flag("NW", "NUM_WORKERS", "`data.num_workers`", "data.num_workers", kind=int),
-    Flag("PINM", "PIN_MEM", "`data.pin_memory`", "data.pin_memory", _BOOL),
+    Flag("PINM", "PIN_MEM", "nothing: memory is pinned where there is a GPU", None, _BOOL),
     Flag("VERB", "VERBOSE", "`--verbose`", None, _BOOL),
 )
 
@@ -92,18 +109,44 @@ def translate(arguments: Sequence[str]) -> Command:
     command += [] if given.VERSION is None else ["--work_dir", f"{RUNS}/{given.VERSION}"]
     command += ["--verbose"] if given.VERB == "True" else []
     sets = {flag.key: _value(getattr(given, flag.name)) for flag in FLAGS if flag.key and _has(given, flag)}
-    if given.SPLIT is not None:
-        sets["data.train_splits"] = json.dumps(given.SPLIT.split("+"), separators=(",", ":"))
+    conf = read_json_object(str(_HERE / f"trar_{given.DATASET}.json"))
     if given.RUN == "train":
-        sets |= _batch(given, ranks=gpus.count(",") + 1)
+        sets |= _files(given, conf["data"]) | _batch(given, ranks=gpus.count(",") + 1)
+    if given.SAVE_PRED == "True" and given.RUN != "train":
+        sets["eval.top"] = _EVERY_ANSWER
     checkpoint = _checkpoint(given)
     if checkpoint and given.RUN != "train":
         command += ["--checkpoint", checkpoint]
+        if checkpoint.endswith(_PUBLISHED):  # it brings neither words nor settings
+            model = conf["model"]
+            sets |= {"model.vocabulary": model["vocabulary"], "model.config": json.dumps(model["config"])}
+    elif checkpoint and checkpoint.endswith(_PUBLISHED):
+        raise ValueError(
+            f"{checkpoint} holds no run to go on from: evaluate it with --RUN val, or start from its weights with "
+            "finetune.py train --checkpoint"
+        )
     elif checkpoint and resume:
         sets["train.resume_from"] = checkpoint
     elif checkpoint:
         raise ValueError("a checkpoint with --RUN train is one to go on from: add --RESUME True")
     return Command(gpus, (*command, *(part for key, value in sets.items() for part in ("--set", f"{key}={value}"))))
+
+
+def _files(given: argparse.Namespace, data: dict[str, Any]) -> dict[str, str]:
+    """What is learnt from, and whether there is a split to validate on."""
+    splits = (given.SPLIT or "train").split("+")
+    sets = dict(_NO_VALIDATION) if "val" in splits or given.EVAL_EE == "False" else {}
+    if len(splits) == 1:
+        return sets
+    if "vg" in splits and given.DATASET != "vqa":
+        raise ValueError("--SPLIT train+val+vg is VQA's: CLEVR has train and val")
+    for end in ("", "_answers"):
+        files = [data.get(f"{split}{end}") for split in ("train", "val")]
+        if files[0] is not None:
+            kind = "annotations" if end else "questions"
+            files += [str(Path(files[0]).parent / f"VG_{kind}.json")] if "vg" in splits else []
+            sets[f"data.train{end}"] = ",".join(map(str, files))
+    return sets
 
 
 def _batch(given: argparse.Namespace, ranks: int) -> dict[str, str]:

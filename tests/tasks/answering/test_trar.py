@@ -227,13 +227,14 @@ def own_files(folder: Path, shape: tuple[int, int], *, questions: list[str]) -> 
     with new_store(folder / "store", dtype="float32", grid=shape) as store:
         for number in range(len(questions)):
             cells = rng.standard_normal((shape[0] * shape[1], 16)).astype("float32")
-            cells[number:] *= number < 8  # pictures from the ninth on lack cells, the last of them all but a few
+            cells *= number < 8  # pictures from the ninth on have no region at all
             store.add(Regions(f"a{number}", cells, grid=shape), "made")
         store.finish("made", [], None)
     rows = [{"image": f"a{n}.jpg", "question": text, "answer": str(n % 2)} for n, text in enumerate(questions)]
-    for split in ("train", "val"):
-        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    files = {split: str(folder / f"{split}.jsonl") for split in ("train", "val")}
+    for split in ("train", "val", "test"):
+        kept = rows if split == "test" else [row for row in rows if row["question"].strip("?!")]
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in kept))
+    files = {split: str(folder / f"{split}.jsonl") for split in ("train", "val", "test")}
     return {"format": "plain", **files, "features": str(folder / "store"), "demo_images": 3000}
 
 
@@ -243,14 +244,14 @@ def test_a_grid_that_is_not_square_is_refused(tmp_path: Path, capsys: pytest.Cap
 
 
 def test_empty_questions_and_empty_pictures_are_answered(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    data = own_files(tmp_path, (3, 3), questions=["what", "?!", *["a word"] * 7])
+    data = own_files(tmp_path, (3, 3), questions=["what", "?!", *["a word"] * 8])
     conf = conf_file(tmp_path, data=data, train={"max_steps": 2})
     run("--conf", conf, "train")
     for view in ([], ["--control", "question-only"], ["--control", "image-only"]):
-        run("--conf", conf, "eval", *view)
-        rows = json.loads(
-            max((tmp_path / "run").glob("predictions*.json"), key=lambda p: p.stat().st_mtime).read_text()
-        )
+        run("--conf", conf, "eval", "--split", "test", *view)
+        name = ".".join(["predictions", "test", *view[1:], "json"])
+        rows = json.loads((tmp_path / "run" / name).read_text())
+        assert len(rows) == 10
         assert all(np.isfinite([share for _, share in row["top"]]).all() for row in rows)
     capsys.readouterr()
 
