@@ -13,7 +13,7 @@ RUNS = "work_dir"
 # fmt: off
 Schedule = Literal[
     "linear", "polynomial", "cosine", "constant", "warmup_constant", "warmup_linear", "warmup_linear_yx",
-    "warmup_cosine", "warmup_stair", "vqa_constant", "trar",
+    "warmup_cosine", "warmup_stair", "trar", "vqa_constant",
 ]
 # fmt: on
 """How the rate falls: `trainers.schedules.learning_rate` has the formulas."""
