@@ -69,8 +69,8 @@ def test_a_file_leaves_out_queries_and_is_read_with_shared_pictures(tmp_path: Pa
     assert not {one.text for one in found} & set(known[: len(known) // 2])
     assert 6 <= sum(one.answer == "true" for one in found) <= 18
     assert Pictures(tmp_path / "a.npz").open("a-2").size == (30, 30)
+    np.savez(tmp_path / "other.npz", x=np.zeros(2))
     with pytest.raises(ValueError, match="no array 'query'"):
-        np.savez(tmp_path / "other.npz", x=np.zeros(2))
         render(tmp_path / "b.npz", pictures=1, seed=1, without=[tmp_path / "other.npz"])
 
 
