@@ -15,6 +15,7 @@ from config import CONFIGS, TaskConfig
 from data.files import flatten, write_json
 from data.run_folder import RunFolder
 from tasks import task_of
+from tasks.evaluating import find_checkpoint
 from trainers import distributed
 from trainers.checkpointing import CheckpointFolder
 from trainers.distributed import World
@@ -34,6 +35,7 @@ FREE_ON_RESUME = {
     "train.log_every",
     "train.sharding",
     "train.keep_checkpoints",
+    "train.resume_from",
     "train.tensorboard",
     "train.max_steps",
     "train.max_epochs",
@@ -118,7 +120,7 @@ def prepare(config: Any, world: World, resume: bool, allow_changed_data: bool = 
             weight_decay=train.weight_decay,
             own_rates=[(part, rate / train.lr) for part, rate in built.own_rates],
         ),
-        rate=_rate(train, len(items) // (train.batch_size * train.gradient_accumulation * world.size)),
+        rate=_rate(train, len(items) / (train.batch_size * train.gradient_accumulation * world.size)),
         write_model=built.write,
         validate=task.validate(config, built, records, world) if "val" in records else None,
         folder=run,
@@ -126,6 +128,7 @@ def prepare(config: Any, world: World, resume: bool, allow_changed_data: bool = 
         observers=observers,
         frozen=built.frozen,
         shard_units=built.shard_units,
+        resume_from=last,
         data=task.identity(records["train"]),
         allow_changed_data=allow_changed_data,
         num_workers=config.data.num_workers,
@@ -136,17 +139,20 @@ def prepare(config: Any, world: World, resume: bool, allow_changed_data: bool = 
     return build_trainer(task.trainer, {"loop": loop, "cfg_file": str(run.modelscope)})
 
 
-def _rate(train: Any, updates_per_epoch: int) -> Rate:
+def _rate(train: Any, updates_per_epoch: float) -> Rate:
     """The learning rate of every update; each of the phases, where there are any, has a schedule of its own."""
     phases: Mapping[str, Mapping[str, Any]] = getattr(train, "phases", {})
     if not phases:
-        return _schedule(train, train.max_epochs, {})
+        return _schedule(train, train.max_epochs, {}, updates_per_epoch)
     return phased_rate(
-        [(phase["epochs"] * updates_per_epoch, _schedule(train, phase["epochs"], phase)) for phase in phases.values()]
+        [
+            (phase["epochs"] * int(updates_per_epoch), _schedule(train, phase["epochs"], phase, updates_per_epoch))
+            for phase in phases.values()
+        ]
     )
 
 
-def _schedule(train: Any, epochs: int, phase: Mapping[str, Any]) -> Rate:
+def _schedule(train: Any, epochs: int, phase: Mapping[str, Any], updates_per_epoch: float) -> Rate:
     names = ("lr", "lr_end", "warmup_proportion")
     return learning_rate_of(
         phase.get("schedule", train.schedule),
@@ -155,6 +161,8 @@ def _schedule(train: Any, epochs: int, phase: Mapping[str, Any]) -> Rate:
         every=train.schedule_every,
         factor=train.schedule_factor,
         drops=[int(part) for part in train.schedule_drops.split(",")],
+        warmup_epochs=train.warmup_epochs,
+        epoch_updates=updates_per_epoch,
     )
 
 
@@ -171,7 +179,8 @@ def _last(run: RunFolder, config: TaskConfig, resume: bool) -> Path | None:
         )
     if last is not None and run.conf.exists():
         _check_same(read_json_object(str(run.conf)), config.to_dict(), run.conf)
-    return last
+    other = getattr(config.train, "resume_from", None)
+    return find_checkpoint(config.work_dir, other) if last is None and resume and other else last
 
 
 def _write_configuration(run: RunFolder, config: TaskConfig) -> None:

@@ -34,13 +34,16 @@ def class_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return (losses * known).sum() / known.sum().clamp(min=1)
 
 
-def score_divergence(logits: Tensor, scores: Tensor) -> Tensor:
-    """VisualBERT's loss: sum of score * (log score - log softmax) over the answers, averaged over the questions.
-
-    Scores are taken as they are, whatever they sum to.
-    """
-    return F.kl_div(F.log_softmax(logits.float(), dim=1), scores.float(), reduction="batchmean")
+def share_divergence(logits: Tensor, shares: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of the softmax from the shares of people [B, A], summed over the answers and averaged
+    over the questions: TRAR's option `kld`; VisualBERT's loss `kl`, with scores, which need not sum to 1."""
+    return F.kl_div(logits.float().log_softmax(-1), shares.float(), reduction="sum") / max(1, len(logits))
 
 
 #: The losses that a fine-tuning may name.
-ANSWER_LOSSES = {"bce": binary_cross_entropy, "mce": best_answer_cross_entropy, "kl": score_divergence}
+ANSWER_LOSSES = {
+    "bce": binary_cross_entropy,
+    "mce": best_answer_cross_entropy,
+    "kld": share_divergence,
+    "kl": share_divergence,
+}

@@ -21,6 +21,7 @@ from trainers.observer import Observer
 NETWORKS = {
     "lxmert": "tasks.answering.lxmert:NETWORK",
     "visualbert": "tasks.answering.visualbert:NETWORK",
+    "trar": "tasks.answering.trar:NETWORK",
 }
 """`model.type` -> where the network is, as "module:name"; imported when it is asked for."""
 SETTINGS_FILE = "answering.json"
@@ -110,6 +111,9 @@ class Answerer:
         write: fills a folder with a loadable model of the weights given.
         observers: what looks on while it trains.
         watched: the objective, or another around it that logs what the network has to tell.
+        at_epoch: (the network, an epoch from 0): called before each micro-batch that is learnt from, on every rank.
+        adjust: sets what the configuration says of evaluation, once the model is opened to predict with.
+        noted: like `logits`, with what predictions keep of each question besides answers, as JSON-able values.
     """
 
     model: Any
@@ -121,6 +125,9 @@ class Answerer:
     frozen: Sequence[nn.Module] = ()
     observers: Sequence[Observer] = ()
     watched: Callable[[Objective], Objective] = lambda objective: objective
+    at_epoch: Callable[[Any, int], None] | None = None
+    adjust: Callable[[AnsweringConfig], None] | None = None
+    noted: Callable[[Any, Mapping[str, Any]], tuple[Tensor, Sequence[Mapping[str, Any]]]] | None = None
 
 
 class Network(Protocol):
