@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
@@ -18,10 +19,10 @@ from tasks.evaluating import find_checkpoint
 from trainers import distributed
 from trainers.checkpointing import CheckpointFolder
 from trainers.distributed import World
-from trainers.loop import Loop
+from trainers.loop import Loop, Rate
 from trainers.memory import keep_freed_memory
 from trainers.optimizer import optimizer_of
-from trainers.schedules import learning_rate_of
+from trainers.schedules import learning_rate_of, phased_rate
 
 LOGGER = logging.getLogger("stylecap")
 
@@ -119,18 +120,7 @@ def prepare(config: Any, world: World, resume: bool, allow_changed_data: bool = 
             weight_decay=train.weight_decay,
             own_rates=[(part, rate / train.lr) for part, rate in built.own_rates],
         ),
-        rate=learning_rate_of(
-            train.schedule,
-            lr=train.lr,
-            lr_end=train.lr_end,
-            warmup_proportion=train.warmup_proportion,
-            epochs=train.max_epochs,
-            every=train.schedule_every,
-            factor=train.schedule_factor,
-            drops=[int(part) for part in train.schedule_drops.split(",")],
-            warmup_epochs=train.warmup_epochs,
-            epoch_updates=len(items) / (train.batch_size * train.gradient_accumulation * world.size),
-        ),
+        rate=_rate(train, len(items) / (train.batch_size * train.gradient_accumulation * world.size)),
         write_model=built.write,
         validate=task.validate(config, built, records, world) if "val" in records else None,
         folder=run,
@@ -147,6 +137,33 @@ def prepare(config: Any, world: World, resume: bool, allow_changed_data: bool = 
         **{name: getattr(train, name) for name in _LOOP},
     )
     return build_trainer(task.trainer, {"loop": loop, "cfg_file": str(run.modelscope)})
+
+
+def _rate(train: Any, epoch_updates: float) -> Rate:
+    """The learning rate of every update; each of the phases, where there are any, has a schedule of its own."""
+    phases: Mapping[str, Mapping[str, Any]] = getattr(train, "phases", {})
+    if not phases:
+        return _schedule(train, train.max_epochs, {}, epoch_updates)
+    return phased_rate(
+        [
+            (phase["epochs"] * int(epoch_updates), _schedule(train, phase["epochs"], phase, epoch_updates))
+            for phase in phases.values()
+        ]
+    )
+
+
+def _schedule(train: Any, epochs: int, phase: Mapping[str, Any], epoch_updates: float) -> Rate:
+    names = ("lr", "lr_end", "warmup_proportion")
+    return learning_rate_of(
+        phase.get("schedule", train.schedule),
+        **{name: phase.get(name, getattr(train, name)) for name in names},
+        epochs=epochs,
+        every=train.schedule_every,
+        factor=train.schedule_factor,
+        drops=[int(part) for part in train.schedule_drops.split(",")],
+        warmup_epochs=train.warmup_epochs,
+        epoch_updates=epoch_updates,
+    )
 
 
 # --- the run's folder ------------------------------------------------------------------------------------------------
