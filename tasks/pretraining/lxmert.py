@@ -200,7 +200,7 @@ def _guesser(tokenizer: BertTokenizer, answers: AnswerVocabulary) -> Callable[[A
             guesses.append(
                 Guess(
                     row,
-                    tokenizer.decode(ids.tolist()),
+                    str(tokenizer.decode(ids.tolist())),
                     tuple(next(pieces) for _ in range(int(places[place].sum()))),
                     (bool(batch["matched"][place]), shares[place]) if "matched" in batch["losses"] else None,
                     (answers[answer], answers[best[place]]) if answer != NO_LABEL else None,
