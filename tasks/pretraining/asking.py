@@ -58,7 +58,7 @@ def ask(
     num_workers: int = 0,
     progress: bool = True,
 ) -> Found:
-    """Losses over items of `PretrainingItems`, in evaluation mode, on the network's device; with `guesses` each one's own.
+    """Losses over items of `PretrainingItems` in evaluation mode, where the network is; `guesses`: each one's own, too.
 
     Raises ValueError for an example that cannot be made.
     """
