@@ -26,7 +26,12 @@ class ObjectiveOutput:
 
 
 class Objective:
-    """Base of objectives: a loss for a micro-batch, summed over units that can be counted beforehand."""
+    """Base of objectives: a loss for a micro-batch, summed over units that can be counted beforehand.
+
+    `asks_model`: whether `prepare` calls the model, whose parameters must then be whole on every rank.
+    """
+
+    asks_model = False
 
     def set_mode(self, model: Model) -> None:
         """Put the model into the mode that it is trained in."""
