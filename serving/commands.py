@@ -8,7 +8,7 @@ import argparse
 import json
 from collections.abc import Callable
 
-from conf.command_line import arguments
+from conf.command_line import arguments, count
 from conf.output import results_only, write
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {}
@@ -83,3 +83,38 @@ def _push(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--to", required=True, metavar="HUB:OWNER/NAME", help="hf: (Hugging Face) or ms: (ModelScope)")
     sub.add_argument("--public", action="store_true", help="make a new repository public; private without it")
     sub.add_argument("--dry-run", action="store_true", help="only say what would be sent")
+
+
+@command("serve")
+def serve(args: argparse.Namespace) -> int:
+    """Serve models on this machine: a page at /, JSON at /v1/captions and /v1/answers, OpenAI's /v1/chat/completions.
+
+    MODEL_DIR is a run, a checkpoint or an exported folder; its name is the model's. Only this machine can ask, unless
+    --host says otherwise. Nothing is fetched from elsewhere, and no path or address in a request is opened.
+    """
+    with results_only():
+        from serving.serve import run_server
+
+        run_server(
+            args.models,
+            host=args.host,
+            port=args.port,
+            key_file=args.api_key_file,
+            device=args.device,
+            size=args.together,
+            limit=args.queue,
+            seconds=args.timeout,
+        )
+    return 0
+
+
+@arguments("serve")
+def _serve(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("models", nargs="+", metavar="MODEL_DIR", help="folders of models")
+    sub.add_argument("--port", type=count, default=7860, metavar="N", help="7860")
+    sub.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="0.0.0.0 lets other machines in; 127.0.0.1")
+    sub.add_argument("--api-key-file", metavar="FILE", help="file whose first line clients must send as bearer token")
+    sub.add_argument("--device", default="auto", metavar="NAME", help="cpu, cuda, cuda:1; default: the GPU if any")
+    sub.add_argument("--together", type=count, default=32, metavar="N", help="captions of one pass; 32")
+    sub.add_argument("--queue", type=count, default=256, metavar="N", help="requests that may wait; 256")
+    sub.add_argument("--timeout", type=count, default=60, metavar="S", help="seconds that a request may take; 60")

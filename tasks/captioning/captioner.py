@@ -93,7 +93,7 @@ class Captioner:
         from preprocessors import OfaStylishImageCaptioningPreprocessor
 
         preprocessor = OfaStylishImageCaptioningPreprocessor.from_model_dir(Path(directory))
-        defaults = {"batch_size": _BATCH_SIZE, **read_configuration(directory)["pipeline"].get("generation", {})}
+        defaults = {"batch_size": _BATCH_SIZE, **read_configuration(Path(directory))["pipeline"].get("generation", {})}
         return cls(place(load_model(Path(directory)), device), preprocessor, dtype=dtype, defaults=defaults)
 
     @property

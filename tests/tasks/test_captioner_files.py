@@ -61,10 +61,10 @@ def test_pictures_in_memory_have_the_captions_of_their_files_and_all_beams(direc
     assert [len(styles) for styles in found] == [2, 1, 2]
     of_files = captioner.caption(files)
     for (_, styles), beams, expected in zip(asked, found, of_files, strict=True):
-        assert [one[0].text for one in beams] == [expected[style] for style in styles]
-    for beams in (one for styles in found for one in styles):
-        assert 1 <= len(beams) <= SEARCH["beam_size"]
-        assert [one.score for one in beams] == sorted((one.score for one in beams), reverse=True)
+        assert [written[0].text for written in beams] == [expected[style] for style in styles]
+    for written in (one for styles in found for one in styles):
+        assert 1 <= len(written) <= SEARCH["beam_size"]
+        assert [one.score for one in written] == sorted((one.score for one in written), reverse=True)
     assert len(captioner.caption_pictures(asked[:1], {"beam_size": 3})[0][0]) == 3
 
 
