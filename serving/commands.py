@@ -118,3 +118,28 @@ def _serve(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--together", type=count, default=32, metavar="N", help="captions of one pass; 32")
     sub.add_argument("--queue", type=count, default=256, metavar="N", help="requests that may wait; 256")
     sub.add_argument("--timeout", type=count, default=60, metavar="S", help="seconds that a request may take; 60")
+
+
+@command("data")
+def data(args: argparse.Namespace) -> int:
+    """Look at a data set of one's own, and say what is what; with --out write a configuration that trains on it.
+
+    PATH is a table (CSV, TSV, JSONL, JSON, Parquet, a tar in WebDataset's form), a folder with one (metadata.jsonl or
+    metadata.csv beside images), or a folder of train, val and test.
+    """
+    with results_only():
+        from tasks.captioning.inspecting import run_inspect
+
+        text = run_inspect(args.path, args.out, args.folder)
+    write(text)
+    return 0
+
+
+@arguments("data")
+def _data(sub: argparse.ArgumentParser) -> None:
+    inspect = sub.add_subparsers(dest="action", metavar="ACTION", required=True).add_parser(
+        "inspect", help="say what a table or a folder holds"
+    )
+    inspect.add_argument("path", metavar="PATH", help="a table, or a folder")
+    inspect.add_argument("--out", metavar="FILE.json", help="the configuration; a file that does not exist yet")
+    inspect.add_argument("--folder", metavar="DIR", help="of the run; default: work_dir/NAME")
