@@ -31,9 +31,9 @@ def read_split(
     """Reads one split.
 
     `format` is a key of `FORMATS` or `TABLES`; `columns`, `unpack_to`, `held_out` and `shared` are of tables (see
-    `table_rows.Table`), which also need no `image_dir`. `styles` is a text file with one style name a line; without it the style list is
-    the names in the data, sorted. `image_suffix` completes the `image_hash` of Personality-Captions; `default_style`
-    is the style of the formats that know none. `name` also selects the records of a Karpathy file, where `restval`
+    `table_rows.Table`), which also need no `image_dir`. `styles` is a text file with one style name a line; without it
+    the style list is the names in the data, sorted. `image_suffix` completes the `image_hash` of Personality-Captions;
+    `default_style` is the style of what has none. `name` also selects the records of a Karpathy file, where `restval`
     counts as train.
 
     A style that differs from a listed one only in case and blanks gets the listed name; one that is not in the list

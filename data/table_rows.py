@@ -1,4 +1,4 @@
-"""From records of a table to rows of a split: which column is what, and where pictures lie that a table holds itself."""
+"""From records of a table to rows of a split: which column is what, and where pictures lie."""
 
 import hashlib
 import os
@@ -146,7 +146,7 @@ def _belongs(record: Mapping[str, Any], columns: Mapping[str, str], split: str, 
 
 
 def _drawn(image: Any, table: Table) -> str:
-    """The split of an image: by a digest of its name or bytes, so that all its captions are in one, whatever the order."""
+    """The split of an image, by a digest of its name or bytes: one for all its captions, whatever their order."""
     content = image if isinstance(image, bytes) else repr(image).encode("utf-8", "surrogatepass")
     share = int.from_bytes(hashlib.sha256(content).digest()[:8]) / 2**64
     place = int(share / table.held_out) + 1

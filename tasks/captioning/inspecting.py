@@ -50,8 +50,8 @@ class Seen:
 def inspect(path: str, work_dir: str) -> Seen:
     """Look at a table, or a folder with one, or with folders or tables train, val and test.
 
-    Pictures that a table holds are unpacked below `work_dir`, where training finds them again. Raises ValueError for what
-    cannot be read, and names the columns that cannot be guessed.
+    Pictures that a table holds are unpacked below `work_dir`, where training finds them again. Raises ValueError for
+    what cannot be read, and names the columns that cannot be guessed.
     """
     places = _places(Path(path))
     first = table_files(next(iter(places.values())))[0]

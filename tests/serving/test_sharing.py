@@ -57,6 +57,16 @@ def test_the_card_says_what_it_is_in_words_and_for_the_hubs(run: Config, tmp_pat
         assert words in text
 
 
+def test_the_card_links_to_trackers(run: Config, tmp_path: Path):
+    trackers = Path(run.work_dir) / "trackers.json"
+    trackers.write_text(json.dumps({"wandb": {"id": "7", "url": "https://wandb.invalid/7"}, "mlflow": {"id": "8"}}))
+    folder = export_run(run.work_dir, str(tmp_path / "model"))
+    trackers.unlink()
+    text = (folder / "README.md").read_text()
+    assert "Followed in wandb: <https://wandb.invalid/7>" in text
+    assert "mlflow" not in text
+
+
 def test_an_archive_comes_back_as_it_was(run: Config, tmp_path: Path):
     folder = export_run(run.work_dir, str(tmp_path / "model"))
     archive = export_run(run.work_dir, str(tmp_path / "model.tar.gz"))
