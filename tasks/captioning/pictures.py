@@ -52,7 +52,7 @@ def caption_pictures(
     moved = {name: batch[name].to(device) for name in ("input_ids", "image_index", "patch_masks", "patch_images")}
     found = decode_prompts(model, preprocessor.builder, {**batch, **moved}, guidance, search)
     written = [[_written(preprocessor, one) for one in hypotheses] for hypotheses in found]
-    rows = iter(batch["encoder_index"].tolist())
+    rows = iter(batch["asked"].index)
     return [[written[next(rows)] for _ in styles] for _, styles in asked]
 
 
