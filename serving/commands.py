@@ -6,6 +6,7 @@ to its own. Importing this module loads nothing but the standard library: each c
 
 import argparse
 import json
+import re
 from collections.abc import Callable
 
 from conf.command_line import arguments, count
@@ -143,3 +144,39 @@ def _data(sub: argparse.ArgumentParser) -> None:
     inspect.add_argument("path", metavar="PATH", help="a table, or a folder")
     inspect.add_argument("--out", metavar="FILE.json", help="the configuration; a file that does not exist yet")
     inspect.add_argument("--folder", metavar="DIR", help="of the run; default: work_dir/NAME")
+
+
+@command("caption")
+def caption(args: argparse.Namespace) -> int:
+    """Caption pictures with an exported model: a line of JSON each into a file, which a stopped run goes on with.
+
+    SOURCE is a picture, a folder, a zip file, a pattern in quotes, or a .txt with one of these a line. A picture that
+    cannot be read is a line with its error. The last line of stdout has the counts.
+    """
+    with results_only():
+        from pathlib import Path
+
+        from tasks.captioning.bulk import caption_all
+        from tasks.captioning.captioner import Captioner
+
+        captioner = Captioner.from_directory(args.model, device=args.device)
+        counts = caption_all(
+            captioner, args.sources, Path(args.out), styles=names(args.style), batch_size=args.together
+        )
+    write(json.dumps(counts))
+    return 0
+
+
+@arguments("caption")
+def _caption(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("model", metavar="MODEL_DIR", help="an exported folder or a checkpoint")
+    sub.add_argument("sources", nargs="+", metavar="SOURCE", help="pictures; see above")
+    sub.add_argument("--out", required=True, metavar="FILE.jsonl", help="where lines are added")
+    sub.add_argument("--style", metavar="A,B", help="styles, separated by commas; default: all")
+    sub.add_argument("--device", default="auto", metavar="NAME", help="cpu, cuda, cuda:1; default: the GPU if any")
+    sub.add_argument("--together", type=count, default=32, metavar="N", help="captions of one pass; 32")
+
+
+def names(text: str | None) -> list[str] | None:
+    """Names with commas between; a comma inside parentheses belongs to the name."""
+    return [name.strip() for name in re.split(r",(?![^()]*\))", text)] if text else None
