@@ -141,7 +141,7 @@ def together(
             try:
                 status, answer = ask(bodies[number])
             except (OSError, http.client.HTTPException):
-                status, answer, ask = 0, None, asker(port)  # type: ignore[assignment]
+                status, answer, ask = 0, None, asker(port)
             found.append((number, status, answer, time.monotonic() - start))
 
     threads = [threading.Thread(target=client, args=(number,)) for number in range(clients)]

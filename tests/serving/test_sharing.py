@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from serving.hubs import push
 from serving.sharing import export_run, import_archive, verify
 from tasks.captioning.captioner import Captioner
 from tasks.evaluating import run_evaluation
+from tests.conftest import ROOT
+from tests.models.nano import noisy_picture
 from tests.nano_run import SEARCH, nano_run
 
 
@@ -205,3 +208,15 @@ def test_the_commands(run: Config, tmp_path: Path, capsys: pytest.CaptureFixture
     lines = capsys.readouterr().out.splitlines()
     assert lines[:2] == [str(archive), str(folder)]
     assert json.loads(lines[2])["sent"] is False
+
+
+def test_the_example_of_the_guide_runs(run: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any):
+    text = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(# files:.*?)```", text, flags=re.DOTALL)
+    assert len(example.splitlines()) <= 10
+    export_run(run.work_dir, str(tmp_path / "MODEL_DIR"))
+    for name in ("a.jpg", "b.jpg"):
+        noisy_picture(tmp_path / name, 3)
+    monkeypatch.chdir(tmp_path)
+    exec(example, {})
+    assert len(capsys.readouterr().out.splitlines()) >= 2
