@@ -23,6 +23,7 @@ from trainers.loop import Loop, Rate
 from trainers.memory import keep_freed_memory
 from trainers.optimizer import optimizer_of
 from trainers.schedules import learning_rate_of, phased_rate
+from trainers.trackers import open_trackers
 
 LOGGER = logging.getLogger("stylecap")
 
@@ -37,6 +38,8 @@ FREE_ON_RESUME = {
     "train.keep_checkpoints",
     "train.resume_from",
     "train.tensorboard",
+    "train.report_to",
+    "train.project",
     "train.max_steps",
     "train.max_epochs",
     "train.early_stop_patience",
@@ -132,10 +135,15 @@ def prepare(config: Any, world: World, resume: bool, allow_changed_data: bool = 
         data=task.identity(records["train"]),
         allow_changed_data=allow_changed_data,
         num_workers=config.data.num_workers,
-        tensorboard=train.tensorboard and world.is_main,
+        tensorboard=(train.tensorboard or "tensorboard" in train.report_to) and world.is_main,
         seed=config.seed,
         **{name: getattr(train, name) for name in _LOOP},
     )
+    if world.is_main:
+        others = [name for name in train.report_to if name != "tensorboard"]
+        loop.history.trackers += open_trackers(
+            others, project=train.project, folder=run, settings=config.to_dict(), resumed=last is not None
+        )
     return build_trainer(task.trainer, {"loop": loop, "cfg_file": str(run.modelscope)})
 
 
