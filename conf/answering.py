@@ -150,10 +150,10 @@ class QuestionDataConfig:
 class AnswerTrainConfig(LoopConfig):
     """Loss and optimizer, beside what every training is told."""
 
-    loss: Literal["bce", "mce", "cross-entropy", "kld", "kl"] = opt(
+    loss: Literal["bce", "mce", "cross-entropy", "kl", "kld"] = opt(
         "bce",
-        "of the answers: binary for each, LXMERT's mceLoss, cross-entropy of the best one, or divergence from the "
-        "shares of the people who gave them (kld) or from the scores (kl, VisualBERT's)",
+        "of the answers: binary for each, LXMERT's mceLoss, cross-entropy of the best one, or divergence: kl, "
+        "VisualBERT's, from the scores; kld, TRAR's, from the shares of the people who gave them",
     )
     loss_reduction: Literal["mean", "sum"] = opt(
         "mean", "over the questions of an update; sum = gradients that many times larger, as TRAR's are"

@@ -7,6 +7,7 @@ to its own. Importing this module loads nothing but the standard library: each c
 
 import argparse
 import json
+import re
 from collections.abc import Callable
 
 from conf.command_line import arguments, count
@@ -141,3 +142,99 @@ def _compare_weights(sub: argparse.ArgumentParser) -> None:
     )
     sub.add_argument("--vocabulary", metavar="FILE", help="with --published: bert-base-uncased's vocab.txt")
     _heads(sub)
+
+
+@command("serve")
+def serve(args: argparse.Namespace) -> int:
+    """Serve models on this machine: a page at /, JSON at /v1/captions and /v1/answers, OpenAI's /v1/chat/completions.
+
+    MODEL_DIR is a run, a checkpoint or an exported folder; its name is the model's. Only this machine can ask, unless
+    --host says otherwise. Nothing is fetched from elsewhere, and no path or address in a request is opened.
+    """
+    with results_only():
+        from serving.serve import run_server
+
+        run_server(
+            args.models,
+            host=args.host,
+            port=args.port,
+            key_file=args.api_key_file,
+            device=args.device,
+            size=args.together,
+            limit=args.queue,
+            seconds=args.timeout,
+        )
+    return 0
+
+
+@arguments("serve")
+def _serve(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("models", nargs="+", metavar="MODEL_DIR", help="folders of models")
+    sub.add_argument("--port", type=count, default=7860, metavar="N", help="7860")
+    sub.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="0.0.0.0 lets other machines in; 127.0.0.1")
+    sub.add_argument("--api-key-file", metavar="FILE", help="file whose first line clients must send as bearer token")
+    sub.add_argument("--device", default="auto", metavar="NAME", help="cpu, cuda, cuda:1; default: the GPU if any")
+    sub.add_argument("--together", type=count, default=32, metavar="N", help="captions of one pass; 32")
+    sub.add_argument("--queue", type=count, default=256, metavar="N", help="requests that may wait; 256")
+    sub.add_argument("--timeout", type=count, default=60, metavar="S", help="seconds that a request may take; 60")
+
+
+@command("data")
+def data(args: argparse.Namespace) -> int:
+    """Look at a data set of one's own, and say what is what; with --out write a configuration that trains on it.
+
+    PATH is a table (CSV, TSV, JSONL, JSON, Parquet, a tar in WebDataset's form), a folder with one (metadata.jsonl or
+    metadata.csv beside images), or a folder of train, val and test.
+    """
+    with results_only():
+        from tasks.captioning.inspecting import run_inspect
+
+        text = run_inspect(args.path, args.out, args.folder)
+    write(text)
+    return 0
+
+
+@arguments("data")
+def _data(sub: argparse.ArgumentParser) -> None:
+    inspect = sub.add_subparsers(dest="action", metavar="ACTION", required=True).add_parser(
+        "inspect", help="say what a table or a folder holds"
+    )
+    inspect.add_argument("path", metavar="PATH", help="a table, or a folder")
+    inspect.add_argument("--out", metavar="FILE.json", help="the configuration; a file that does not exist yet")
+    inspect.add_argument("--folder", metavar="DIR", help="of the run; default: work_dir/NAME")
+
+
+@command("caption")
+def caption(args: argparse.Namespace) -> int:
+    """Caption pictures with an exported model: a line of JSON each into a file, which a stopped run goes on with.
+
+    SOURCE is a picture, a folder, a zip file, a pattern in quotes, or a .txt with one of these a line. A picture that
+    cannot be read is a line with its error. The last line of stdout has the counts.
+    """
+    with results_only():
+        from pathlib import Path
+
+        from tasks.captioning.bulk import caption_all
+        from tasks.captioning.captioner import Captioner
+
+        captioner = Captioner.from_directory(args.model, device=args.device)
+        counts = caption_all(
+            captioner, args.sources, Path(args.out), styles=names(args.style), batch_size=args.together
+        )
+    write(json.dumps(counts))
+    return 0
+
+
+@arguments("caption")
+def _caption(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("model", metavar="MODEL_DIR", help="an exported folder or a checkpoint")
+    sub.add_argument("sources", nargs="+", metavar="SOURCE", help="pictures; see above")
+    sub.add_argument("--out", required=True, metavar="FILE.jsonl", help="where lines are added")
+    sub.add_argument("--style", metavar="A,B", help="styles, separated by commas; default: all")
+    sub.add_argument("--device", default="auto", metavar="NAME", help="cpu, cuda, cuda:1; default: the GPU if any")
+    sub.add_argument("--together", type=count, default=32, metavar="N", help="captions of one pass; 32")
+
+
+def names(text: str | None) -> list[str] | None:
+    """Names with commas between; a comma inside parentheses belongs to the name."""
+    return [name.strip() for name in re.split(r",(?![^()]*\))", text)] if text else None

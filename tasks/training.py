@@ -23,6 +23,7 @@ from trainers.loop import Loop, Rate
 from trainers.memory import keep_freed_memory
 from trainers.optimizer import optimizer_of
 from trainers.schedules import learning_rate_of, phased_rate
+from trainers.trackers import open_trackers
 
 LOGGER = logging.getLogger("stylecap")
 
@@ -37,6 +38,8 @@ FREE_ON_RESUME = {
     "train.keep_checkpoints",
     "train.resume_from",
     "train.tensorboard",
+    "train.report_to",
+    "train.project",
     "train.max_steps",
     "train.max_epochs",
     "train.early_stop_patience",
@@ -132,27 +135,32 @@ def prepare(config: Any, world: World, resume: bool, allow_changed_data: bool = 
         data=task.identity(records["train"]),
         allow_changed_data=allow_changed_data,
         num_workers=config.data.num_workers,
-        tensorboard=train.tensorboard and world.is_main,
+        tensorboard=(train.tensorboard or "tensorboard" in train.report_to) and world.is_main,
         seed=config.seed,
         **{name: getattr(train, name) for name in _LOOP},
     )
+    if world.is_main:
+        others = [name for name in train.report_to if name != "tensorboard"]
+        loop.history.trackers += open_trackers(
+            others, project=train.project, folder=run, settings=config.to_dict(), resumed=last is not None
+        )
     return build_trainer(task.trainer, {"loop": loop, "cfg_file": str(run.modelscope)})
 
 
-def _rate(train: Any, updates_per_epoch: float) -> Rate:
+def _rate(train: Any, epoch_updates: float) -> Rate:
     """The learning rate of every update; each of the phases, where there are any, has a schedule of its own."""
     phases: Mapping[str, Mapping[str, Any]] = getattr(train, "phases", {})
     if not phases:
-        return _schedule(train, train.max_epochs, {}, updates_per_epoch)
+        return _schedule(train, train.max_epochs, {}, epoch_updates)
     return phased_rate(
         [
-            (phase["epochs"] * int(updates_per_epoch), _schedule(train, phase["epochs"], phase, updates_per_epoch))
+            (phase["epochs"] * int(epoch_updates), _schedule(train, phase["epochs"], phase, epoch_updates))
             for phase in phases.values()
         ]
     )
 
 
-def _schedule(train: Any, epochs: int, phase: Mapping[str, Any], updates_per_epoch: float) -> Rate:
+def _schedule(train: Any, epochs: int, phase: Mapping[str, Any], epoch_updates: float) -> Rate:
     names = ("lr", "lr_end", "warmup_proportion")
     return learning_rate_of(
         phase.get("schedule", train.schedule),
@@ -162,7 +170,7 @@ def _schedule(train: Any, epochs: int, phase: Mapping[str, Any], updates_per_epo
         factor=train.schedule_factor,
         drops=[int(part) for part in train.schedule_drops.split(",")],
         warmup_epochs=train.warmup_epochs,
-        epoch_updates=updates_per_epoch,
+        epoch_updates=epoch_updates,
     )
 
 

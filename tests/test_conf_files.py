@@ -115,6 +115,26 @@ def test_the_radiology_pictures_of_the_small_recipe_are_where_it_looks(monkeypat
     assert Path(data.images).exists()
 
 
+def test_recipes_of_trar_keep_what_its_public_code_sets_elsewhere() -> None:
+    vqa, clevr = (load_config(ROOT / "conf" / f"trar_{name}.json") for name in ("vqa", "clevr"))
+    assert (vqa.model.max_words, vqa.data.image_ids, vqa.data.normalise) == (14, "number", "vqa")
+    assert len(vqa.model.vocabulary.split(",")) == 4  # train, val, test, Visual Genome: the order numbers the words
+    assert len(clevr.model.vocabulary.split(",")) == len(clevr.data.features.split(",")) == 3
+    assert (vqa.model.config["pool_padding"], clevr.model.config["pool_padding"]) == (True, True)
+
+
+@needs_shared
+@pytest.mark.parametrize("name", ["trar_easy_vqa", "trar_shapes"])
+def test_the_pictures_that_trar_learns_from_are_where_its_recipes_look(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    data = load_config(ROOT / "conf" / f"{name}.json").data
+    beside = [part for part in [data.train, *data.images.split(",")] if part.startswith("../")]
+    assert beside
+    assert all(Path(part).exists() for part in beside)
+
+
 def test_pre_training_of_lxmert_keeps_its_published_values() -> None:
     config = load_config(ROOT / "conf" / "lxmert_pretrain.json")
     train = config.train
@@ -160,23 +180,3 @@ def test_the_sentences_of_the_drawings_are_where_the_recipe_looks_and_no_split_s
     rest = {one.extra["sentence_id"] for one in questions if one.extra["sentence_fold"] != 4}
     assert held
     assert not held & rest
-
-
-def test_recipes_of_trar_keep_what_its_public_code_sets_elsewhere() -> None:
-    vqa, clevr = (load_config(ROOT / "conf" / f"trar_{name}.json") for name in ("vqa", "clevr"))
-    assert (vqa.model.max_words, vqa.data.image_ids, vqa.data.normalise) == (14, "number", "vqa")
-    assert len(vqa.model.vocabulary.split(",")) == 4  # train, val, test, Visual Genome: the order numbers the words
-    assert len(clevr.model.vocabulary.split(",")) == len(clevr.data.features.split(",")) == 3
-    assert (vqa.model.config["pool_padding"], clevr.model.config["pool_padding"]) == (True, True)
-
-
-@needs_shared
-@pytest.mark.parametrize("name", ["trar_easy_vqa", "trar_shapes"])
-def test_the_pictures_that_trar_learns_from_are_where_its_recipes_look(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(ROOT)
-    data = load_config(ROOT / "conf" / f"{name}.json").data
-    beside = [part for part in [data.train, *data.images.split(",")] if part.startswith("../")]
-    assert beside
-    assert all(Path(part).exists() for part in beside)

@@ -13,7 +13,7 @@ class Answering(Objective):
     """A loss of `trainers.answer_losses`, summed over questions.
 
     Args:
-        loss: "bce", "mce", "kl", "kld" or "cross-entropy". "mce" and "cross-entropy" learn nothing from a question
+        loss: "bce", "kl", "kld", "mce" or "cross-entropy". "mce" and "cross-entropy" learn nothing from a question
             none of whose answers is among the model's; a batch without any other has the loss 0.
         logits, at_epoch: as in `tasks.answering.models.Answerer`.
         parts: micro-batches of an update, of all ranks together, where losses are summed over its questions instead of

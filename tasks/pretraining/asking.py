@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 from tqdm.auto import tqdm
 
 from tasks.predicting import evaluating
-from tasks.pretraining.items import PretrainingItems
 from tasks.pretraining.models import Guess, Pretrainer
 from trainers.batches import to_device
 from trainers.update import AUTOCAST
@@ -51,7 +50,7 @@ class Found:
 @torch.no_grad()
 def ask(
     pretrainer: Pretrainer,
-    items: PretrainingItems,
+    items: Subset[Any],
     *,
     batch_size: int,
     guesses: bool,
@@ -59,7 +58,7 @@ def ask(
     num_workers: int = 0,
     progress: bool = True,
 ) -> Found:
-    """Losses over all items, in evaluation mode, on the device where the network is; with `guesses` an example's own.
+    """Losses over items of `PretrainingItems` in evaluation mode, where the network is; `guesses`: each one's own, too.
 
     Raises ValueError for an example that cannot be made.
     """
@@ -68,7 +67,7 @@ def ask(
         broken = next((item for item in batch if isinstance(item, Exception)), None)
         return broken if broken is not None else pretrainer.collate(batch)
 
-    loader: Any = DataLoader(items, batch_size, collate_fn=checked, num_workers=num_workers)  # type: ignore[arg-type]
+    loader: Any = DataLoader(items, batch_size, collate_fn=checked, num_workers=num_workers)
     device = next(pretrainer.model.parameters()).device
     kind = AUTOCAST[dtype]
     found: list[Found] = []

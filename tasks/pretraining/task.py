@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.data import Subset
 
 from conf.pretraining import PretrainingConfig
 from data.questions import Question
@@ -80,12 +81,11 @@ class PretrainingTask:
         self, config: PretrainingConfig, built: Built, records: Mapping[str, Records], world: World
     ) -> Callable[[], dict[str, Any]]:
         val = records["val"]
+        # of the whole split, whatever the ranks: sentences are swapped with any other
         rows = shard(range(len(val)), world.rank, world.size)
-        mine = Records(val.questions.take(rows), val.features) if rows else None
 
         def score() -> dict[str, Any]:
-            found = _ask(config, built.preprocessor, mine, None, False, world.is_main) if mine else Found()
-            parts = world.gather(found)
+            parts = world.gather(_ask(config, built.preprocessor, val, None, False, world.is_main, rows))
             return Found.merged(parts).scores() if world.is_main else {}
 
         return score
@@ -159,15 +159,22 @@ def row_of(question: Question, guess: Guess, file_of: Callable[[str], str | None
 
 
 def _ask(
-    config: PretrainingConfig, pretrainer: Pretrainer, records: Records, control: str | None, guesses: bool, bar: bool
+    config: PretrainingConfig,
+    pretrainer: Pretrainer,
+    records: Records,
+    control: str | None,
+    guesses: bool,
+    bar: bool,
+    rows: Sequence[int] | None = None,
 ) -> Found:
-    """A split as the last phase has it."""
+    """A split, or some rows of it, as the last phase has it."""
     phase = phase_of(config, pretrainer, config.train.max_epochs - 1)
     examples = pretrainer.examples(records, config.seed, control == TEXT_ONLY)
     dtype = config.train.dtype
+    items = PretrainingItems(examples, lambda epoch: phase)
     return ask(
         pretrainer,
-        PretrainingItems(examples, lambda epoch: phase),
+        Subset(items, range(len(items)) if rows is None else rows),  # type: ignore[arg-type]
         batch_size=config.eval.batch_size,
         guesses=guesses,
         dtype="float32" if dtype == "float16" and not torch.cuda.is_available() else dtype,

@@ -8,8 +8,11 @@ import pytest
 from safetensors.torch import load_file
 
 import finetune
+from data.features import FeatureStore
+from tests.conftest import SHARED, needs_shared
+from tests.tasks.answering.nano import drawn_files
 from tests.tasks.answering.nano import nano as answering
-from tests.tasks.pretraining.nano import nano
+from tests.tasks.pretraining.nano import NETWORK, nano
 
 ALL = {"words", "matched", "objects", "attributes", "features", "answers"}
 
@@ -128,3 +131,34 @@ def test_a_run_is_resumed_in_either_phase(tmp_path: Path, start: str) -> None:
         found.append([(row["step"], row["loss"], row["lr"]) for row in history(tmp_path / name) if "loss" in row])
     assert len(found[0]) > sets[start]
     assert found[0] == found[1]
+
+
+@needs_shared
+def test_the_original_s_sentences_and_features_are_learnt_from(tmp_path: Path) -> None:
+    formats = SHARED / "parity" / "lxmert" / "formats"
+    store = tmp_path / "store"
+    assert finetune.main(["features", "import", str(formats / "features.tsv"), "--out", str(store)]) == 0
+    rows = json.loads((formats / "pretraining.json").read_text())
+    for row, name in zip(rows, FeatureStore(store), strict=False):
+        row["img_id"] = name
+    (tmp_path / "sentences.json").write_text(json.dumps(rows))
+    data = {"format": "lxmert-pretraining", "train": str(tmp_path / "sentences.json"), "features": str(store)}
+    network = NETWORK | {"num_object_labels": 1600, "num_attr_labels": 400}
+    data |= {"answers": str(formats / "all_ans.json")}
+    conf = nano(tmp_path, data=data, model={"config": network}, train={"batch_size": 2, "box_losses": "published"})
+    assert finetune.main(["--conf", str(conf), "train"]) == 0
+    assert {name for row in history(tmp_path) for name in row if name.startswith("loss/")} == {f"loss/{n}" for n in ALL}
+
+
+def test_captions_alone_have_no_answers_to_learn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = drawn_files(tmp_path)
+    rows = [json.loads(line) for line in Path(data["train"]).read_text().splitlines()]
+    Path(data["train"]).write_text("\n".join(json.dumps({k: row[k] for k in ("image", "question")}) for row in rows))
+    data = {name: data[name] for name in ("format", "train", "features", "images")}
+    assert finetune.main(["--conf", str(nano(tmp_path, data=data, train={"max_steps": 1})), "train"]) == 0
+    assert {name for name in history(tmp_path)[0] if name.startswith("loss/")} == {
+        f"loss/{n}" for n in ALL - {"answers"}
+    }
+    only = nano(tmp_path, data=data, train={"losses": "answers"})
+    assert finetune.main(["--conf", str(only), "train", "--work_dir", str(tmp_path / "other")]) == 2
+    assert "no labels for any of them" in capsys.readouterr().err.splitlines()[-1]
