@@ -20,7 +20,7 @@ from preprocessors.visualbert.reader import AnswerReader
 from tests.conftest import SHARED, needs_shared
 from tests.models.visualbert_nano import nano as network
 from tests.tasks.answering.nano import DRAWN, nano
-from trainers.answer_losses import share_divergence
+from trainers.answer_losses import score_divergence
 from trainers.optimizer import optimizer_of
 
 NETWORK = {
@@ -187,7 +187,7 @@ def test_the_divergence_is_the_original_s() -> None:
     logits, scores = torch.tensor([[0.0, 0.0], [1.0, 1.0]]), torch.tensor([[0.6, 0.0], [1.0, 1.0]])
     # 0.6 (log 0.6 - log 0.5), and twice 1 (0 - log 0.5)
     expected = (0.6 * np.log(0.6 / 0.5) + 2 * np.log(2)) / 2
-    assert share_divergence(logits, scores).item() == pytest.approx(expected, rel=1e-6)
+    assert score_divergence(logits, scores).item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_each_tensor_is_clipped_by_its_optimizer() -> None:
