@@ -27,6 +27,7 @@ from conf.captioning import (
 from conf.common import RUNS as RUNS
 from conf.common import TaskConfig
 from conf.legacy import FOLDER, translate
+from conf.pretraining import PretrainingConfig
 from conf.typed import Entry, Key, build, describe, flatten, json_or_text, keys_of, opt, read_json_object
 
 CAPTIONING = "stylish-image-captioning"
@@ -117,6 +118,7 @@ def register(config: type[TaskConfig]) -> type[TaskConfig]:
 
 register(Config)
 register(AnsweringConfig)
+register(PretrainingConfig)
 FLAT = {key.metadata["flat"]: name for name, key in KEYS.items() if key.metadata["flat"]}
 """Flat key of older configurations -> key."""
 

@@ -281,8 +281,9 @@ def _score_captions(args: argparse.Namespace) -> dict[str, Any]:
 def features(args: argparse.Namespace) -> int:
     """Make, join, cut and check stores of region and grid features; what a store holds is one line of JSON.
 
-    import reads LXMERT's TSV files and folders of .npy or .npz; extract makes grids of one's own pictures. Nothing is
-    overwritten, and nothing is left of a store that could not be finished. The exit code of check is 1 for faults.
+    import reads LXMERT's TSV files, VisualBERT's .th files and folders of .npy or .npz; extract makes grids of one's
+    own pictures. Nothing is overwritten, and nothing is left of a store that could not be finished. The exit code of
+    check is 1 for faults.
     """
     with results_only():
         from tasks.answering.features import run_features

@@ -158,15 +158,15 @@ def _predict(sub: argparse.ArgumentParser) -> None:
 @arguments("features")
 def _features(sub: argparse.ArgumentParser) -> None:
     actions = sub.add_subparsers(dest="action", metavar="ACTION", required=True)
-    add = actions.add_parser("import", help="TSV files, or folders of arrays, into a store")
-    add.add_argument("sources", nargs="+", metavar="FILE.tsv|DIR")
+    add = actions.add_parser("import", help="TSV or .th files, or folders of arrays, into a store")
+    add.add_argument("sources", nargs="+", metavar="FILE.tsv|FILE.th|DIR")
     add.add_argument("--grid", metavar="RxC", help="the arrays of a folder are grids, such as 7x7")
     add.add_argument("--naming", default="{stem}", metavar="FORM", help='ids of a folder, such as "CLEVR_{number:06d}"')
     add.add_argument("--detector", default="", metavar="TEXT", help="what made the features, for the record")
     extract = actions.add_parser("extract", help="grid features of pictures, by a frozen network; resumable")
     extract.add_argument("--images", nargs="+", required=True, metavar="DIR|ZIP")
     extract.add_argument(
-        "--tower", default="lite0", metavar="NAME", help="lite0 or resnet:FILE (torchvision's weights)"
+        "--tower", default="lite0", metavar="NAME", help="lite0, resnet:FILE (torchvision's weights), or pixels"
     )
     extract.add_argument("--grid", type=count, default=7, metavar="N", help="cells along each side; 7")
     extract.add_argument(

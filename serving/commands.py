@@ -1,4 +1,5 @@
-"""Commands about models themselves, which need no configuration: exported, imported, sent to a hub.
+"""Commands about models themselves, which need no configuration: exported, imported, sent to a hub, converted,
+compared.
 
 A command is a function marked `@command`: (arguments) -> exit code; its docstring is its help. `finetune.py` adds them
 to its own. Importing this module loads nothing but the standard library: each command imports what it needs.
@@ -84,6 +85,63 @@ def _push(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--to", required=True, metavar="HUB:OWNER/NAME", help="hf: (Hugging Face) or ms: (ModelScope)")
     sub.add_argument("--public", action="store_true", help="make a new repository public; private without it")
     sub.add_argument("--dry-run", action="store_true", help="only say what would be sent")
+
+
+@command("convert")
+def convert(args: argparse.Namespace) -> int:
+    """Convert a VisualBERT checkpoint, bit for bit: the original's .th, transformers' folder or ours; print the folder.
+
+    Without --to the folder is ours, which transformers reads too.
+    """
+    with results_only():
+        from models.visualbert.conversion import convert as write_converted
+
+        overrides = {} if args.heads is None else {"num_attention_heads": args.heads}
+        write_converted(args.source, args.out, to=args.to, **overrides)
+    write(str(args.out))
+    return 0
+
+
+@arguments("convert")
+def _convert(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("source", metavar="SOURCE", help="a .th file, or a folder of transformers or ours")
+    sub.add_argument("--out", required=True, metavar="DIR", help="a folder that does not exist yet")
+    sub.add_argument("--to", choices=("stylecap", "original", "transformers"), default="stylecap", help="stylecap")
+    _heads(sub)
+
+
+def _heads(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--heads", type=count, metavar="N", help="attention heads, where no file tells; width / 64")
+
+
+@command("compare-weights")
+def compare_weights(args: argparse.Namespace) -> int:
+    """Run two checkpoints of VisualBERT, LXMERT or OFA on the same made batch, and write by how much outputs differ.
+
+    Each line has the largest and the mean difference of an output; the exit code is 1 where one is beyond the
+    tolerance. --published holds a release of VisualBERT against the numbers that were printed for it in 2021.
+    """
+    with results_only():
+        from models.comparison import agree, table
+        from serving.weights import compare
+
+        rows = compare(args.first, args.second, args.published, args.vocabulary, args.release, args.heads)
+    write(table(rows))
+    usual = 1e-5 if args.published is None else 1e-4
+    return 0 if agree(rows, usual if args.tolerance is None else args.tolerance) else 1
+
+
+@arguments("compare-weights")
+def _compare_weights(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("first", metavar="A", help="a file or folder of weights")
+    sub.add_argument("second", nargs="?", metavar="B", help="likewise; left out with --published")
+    sub.add_argument("--tolerance", type=float, metavar="X", help="largest difference allowed; 1e-5, of published 1e-4")
+    sub.add_argument("--published", metavar="FILE", help="JSON of the numbers printed for the releases")
+    sub.add_argument(
+        "--release", metavar="NAME", help="whose numbers: default is the name of A, such as visualbert-vqa"
+    )
+    sub.add_argument("--vocabulary", metavar="FILE", help="with --published: bert-base-uncased's vocab.txt")
+    _heads(sub)
 
 
 @command("serve")
