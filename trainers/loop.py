@@ -136,12 +136,14 @@ class Loop:
 
     def _module(self, sharding: str, shard_units: Iterable[ShardUnit]) -> None:
         """`inner`: model and objective; `module`: the same over however many ranks."""
-        self.model.to(self.world.device)
         self.inner = TrainingModule(self.model, self.objective)
         self.module: nn.Module = self.inner
         if self.world.size > 1 and sharding == "fsdp":
+            # Not moved before: unit after unit goes to the device and keeps its shard there, never the whole model.
             shard(self.inner, self.world, shard_units)
-        elif self.world.size > 1:
+            return
+        self.model.to(self.world.device)
+        if self.world.size > 1:
             gpus = [self.world.device.index] if self.world.device.type == "cuda" else None
             self.module = DistributedDataParallel(self.inner, device_ids=gpus, forward_sync_buffers=False)
 

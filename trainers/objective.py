@@ -26,11 +26,19 @@ class ObjectiveOutput:
 
 
 class Objective:
-    """Base of objectives: a loss for a micro-batch, summed over units that can be counted beforehand."""
+    """Base of objectives: a loss for a micro-batch, summed over units that can be counted beforehand.
+
+    `asks_model`: whether `prepare` calls the model, whose parameters must then be whole on every rank.
+    """
+
+    asks_model = False
 
     def set_mode(self, model: Model) -> None:
         """Put the model into the mode that it is trained in."""
         model.train()
+
+    def update_begins(self, batches: Sequence[dict], add: Callable[[list[float]], list[float]]) -> None:
+        """Told of all micro-batches of an update; `add` adds numbers up over the ranks, all of which call it."""
 
     def prepare(self, model: Model, batch: dict) -> dict:
         """What `__call__` gets in place of a batch: made one micro-batch ahead, outside the data-parallel wrapper."""

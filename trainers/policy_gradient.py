@@ -64,7 +64,12 @@ def policy_loss(log_probs: Tensor, kept: Tensor, advantage: Tensor, reduction: R
             captions do not weigh more.
     """
     weights = advantage if reduction == "sequence" else advantage / kept.sum(1).clamp(min=1)
-    return -(log_probs * weights[:, None].expand_as(kept)[kept]).sum()
+    return -(log_probs * by_token(weights, kept, log_probs.shape[0])).sum()
+
+
+def by_token(values: Tensor, kept: Tensor, tokens: int) -> Tensor:
+    """A value a caption [N] -> that of each of the `tokens` kept [N, T], which is not asked of the device."""
+    return values.repeat_interleave(kept.sum(1), output_size=tokens)
 
 
 def token_log_probs(logits: Tensor, tokens: Tensor) -> Tensor:
@@ -90,4 +95,4 @@ def divergence(logits: Tensor, reference: Tensor) -> Tensor:
 def mean_by_caption(values: Tensor, kept: Tensor) -> Tensor:
     """Values [n] of the tokens kept [N, T] -> the sum over captions of each caption's mean over its tokens."""
     weights = 1 / kept.sum(1).clamp(min=1)
-    return (values * weights[:, None].expand_as(kept)[kept]).sum()
+    return (values * by_token(weights, kept, values.shape[0])).sum()

@@ -24,7 +24,7 @@ from models.ofa.generation import sample_encoded, search_encoded
 from preprocessors.collate import Asked
 from rewards.base import Candidate
 from rewards.calculator import RewardCalculator, Rewards
-from trainers.cross_entropy import token_losses
+from trainers.cross_entropy import encode, target_index, token_losses
 from trainers.objective import Objective, ObjectiveOutput
 from trainers.policy_gradient import (
     Baseline,
@@ -50,12 +50,14 @@ class Rollout:
     Attributes:
         encoded: the encoder's pass, with gradient.
         tokens: [M, K, T] candidates with eos where they ended, padded; the greedy captions are not among them.
+        on_host: `tokens` on the CPU, copied once, as they were scored.
         rewards: of [M, K] candidates, or [M, 1 + K] with the greedy captions first.
         seconds: that sampling took.
     """
 
     encoded: OFAEncoderOutput
     tokens: Tensor
+    on_host: Tensor
     rewards: "Future[Rewards]"
     seconds: float
 
@@ -77,6 +79,8 @@ class SelfCritical(Objective):
         reference: the frozen model of step 1; needed where `kl_weight` is not 0.
         soft_references: (image id, style) -> captions of the image in other styles.
     """
+
+    asks_model = True  # for candidates
 
     def __init__(
         self,
@@ -133,9 +137,10 @@ class SelfCritical(Objective):
         started = time.perf_counter()
         drawn = self._draw(model, encoded)
         drawn = without_forced_end(drawn, self.max_len_b, model.config.eos_token_id, model.config.pad_token_id)
-        rewards = self._submit(drawn, batch, model.config.eos_token_id, model.config.pad_token_id)
+        on_host = drawn.cpu()
+        rewards = self._submit(on_host, batch, model.config.eos_token_id, model.config.pad_token_id)
         greedy = 1 if self.baseline == "greedy" else 0
-        rollout = Rollout(encoded, drawn[:, greedy:], rewards, time.perf_counter() - started)
+        rollout = Rollout(encoded, drawn[:, greedy:], on_host[:, greedy:], rewards, time.perf_counter() - started)
         return batch | {"rollout": rollout}
 
     def _draw(self, model: OFAModel, encoded: OFAEncoderOutput) -> Tensor:
@@ -183,10 +188,10 @@ class SelfCritical(Objective):
     def __call__(self, model: OFAModel, batch: dict, step: int) -> ObjectiveOutput:
         """The summed loss of one micro-batch; waits for its rewards."""
         rollout: Rollout = batch["rollout"]
-        logits, kept, target = candidate_logits(model, rollout.encoded, rollout.tokens)
+        logits, kept, target = candidate_logits(model, rollout.encoded, rollout.tokens, rollout.on_host)
         log_probs = token_log_probs(logits, target)
         scored = rollout.rewards.result()
-        total = torch.as_tensor(scored.total, dtype=torch.float32, device=logits.device)
+        total = torch.as_tensor(scored.total, dtype=torch.float32).to(logits.device, non_blocking=True)
         greedy = total[:, 0] if self.baseline == "greedy" else None
         rewards = total[:, total.shape[1] - self.num_candidates :]
         advantage = advantages(rewards, baseline=self.baseline, greedy=greedy, normalise=self.normalise_advantages)
@@ -200,7 +205,7 @@ class SelfCritical(Objective):
             "sample_s": (torch.tensor(rollout.seconds), 1),
             "reward_s": (torch.tensor(scored.seconds), 1),
             **reward_logs(scored, self.num_candidates),
-            **candidate_logs(rollout.tokens, model.config.eos_token_id, model.config.pad_token_id),
+            **candidate_logs(rollout.on_host, model.config.eos_token_id, model.config.pad_token_id),
             **advantage_logs(rewards, advantage),
             **extra_logs,
         }
@@ -215,17 +220,17 @@ class SelfCritical(Objective):
             target = batch["target"]
             index = torch.tensor(batch["asked"].index, device=target.device)
             hidden = model.decode(rollout.encoded, batch["decoder_input_ids"], index)
-            known = target.ne(model.config.pad_token_id)
-            expected = model.decoder.output_projection(hidden[known])
-            losses, _ = token_losses(expected, target[known], self.label_smoothing)
-            mean = mean_by_caption(losses, known)
+            places = target_index(batch, model.config.pad_token_id)
+            expected = model.decoder.output_projection(hidden.flatten(0, 1)[places])
+            losses, _ = token_losses(expected, target.flatten()[places], self.label_smoothing)
+            mean = mean_by_caption(losses, target.ne(model.config.pad_token_id))
             logs["cross_entropy"] = (mean.detach(), target.shape[0])
             total = total + self.cross_entropy_weight * mean * (kept.shape[0] / target.shape[0])
         if self.kl_weight:
             assert self.reference is not None
             with torch.no_grad():
                 encoded = encode_asked(self.reference, batch)
-                before, _, _ = candidate_logits(self.reference, encoded, rollout.tokens)
+                before, _, _ = candidate_logits(self.reference, encoded, rollout.tokens, rollout.on_host)
             mean = mean_by_caption(divergence(logits, before), kept)
             logs["kl"] = (mean.detach(), kept.shape[0])
             total = total + self.kl_weight * mean
@@ -244,19 +249,22 @@ def without_forced_end(tokens: Tensor, max_len_b: int, eos: int, pad: int) -> Te
     return tokens
 
 
-def candidate_logits(model: OFAModel, encoded: OFAEncoderOutput, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def candidate_logits(
+    model: OFAModel, encoded: OFAEncoderOutput, tokens: Tensor, on_host: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """Logits [n, V] at the tokens of candidates [M, K, T] that are not padding, which tokens they are [M·K, T], and the
-    tokens [n]."""
-    flat = tokens.flatten(0, 1)
-    kept = flat.ne(model.config.pad_token_id)
+    tokens [n]. With a copy of the tokens on the host, the device is not waited for."""
+    flat, pad = tokens.flatten(0, 1), model.config.pad_token_id
+    places = (tokens if on_host is None else on_host).flatten().ne(pad).nonzero().flatten()
+    places = places.to(tokens.device, non_blocking=True)
     start = encoded.first_tokens(model.config.decoder_start_token_id, tokens.shape[1])[:, None]
     hidden = model.decode(encoded, torch.cat([start, flat[:, :-1]], dim=1), None)
-    return model.decoder.output_projection(hidden[kept]), kept, flat[kept]
+    return model.decoder.output_projection(hidden.flatten(0, 1)[places]), flat.ne(pad), flat.flatten()[places]
 
 
 def encode_asked(model: OFAModel, batch: Mapping[str, Any]) -> OFAEncoderOutput:
     """A row for each of `batch["asked"]`, from one pass of the encoder over each prompt."""
     asked: Asked = batch["asked"]
-    encoded = model.encoder(batch["input_ids"], batch["patch_images"], batch["patch_masks"], batch["image_index"])
+    encoded = encode(model, batch)
     device = batch["input_ids"].device
     return encoded.rows(torch.tensor(asked.prompts, device=device), torch.tensor(asked.starts, device=device))

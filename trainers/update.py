@@ -82,17 +82,21 @@ class Updater:
         for part in self.frozen:
             part.eval()
         buffers = [(buffer, buffer.clone()) for buffer in self.inner.buffers() if buffer.is_floating_point()]
+        self.objective.update_begins(batches, self.world.sum)
         counts = [self.objective.count(batch, step) for batch in batches]
         # Decided together: no rank may wait for one that has left.
         total, flagged = self.world.sum([sum(counts), float(flag)])
-        sums, finite, seconds = self._backward(batches, step, total)
+        sums, broken, seconds = self._backward(batches, step, total)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group.get("lr_scale", 1.0)
-        norm = self._norm()
-        values = [number for pair in sums.values() for number in pair]
-        *values, broken = self.world.sum([*values, float(not finite)])
+        started = time.perf_counter()
+        gradients = self._norm()
+        added = self.world.total([*(number for pair in sums.values() for number in pair), broken])
+        # The one time that an update waits for the device: whether it may step is to be known before it does.
+        *values, infinite, norm = torch.cat([added, gradients.double().reshape(1)]).tolist()
+        seconds += time.perf_counter() - started  # what was only asked of the device before is done now
         # A scaler of float16 meets infinite norms on its way to a scale that fits, and skips those itself.
-        skipped = broken > 0 or not (math.isfinite(norm) or self.scaler.is_enabled())
+        skipped = infinite > 0 or not (math.isfinite(norm) or self.scaler.is_enabled())
         if skipped:
             for buffer, former in buffers:
                 buffer.copy_(former)
@@ -107,10 +111,13 @@ class Updater:
 
     def _backward(
         self, batches: Sequence[Batch], step: int, total: float
-    ) -> tuple[dict[str, tuple[float, float]], bool, float]:
-        """The gradients of all micro-batches; name -> (sum, units) to log, whether losses were finite, and seconds."""
-        logs: dict[str, tuple[float, float]] = {}
-        finite, seconds = True, 0.0
+    ) -> tuple[dict[str, tuple[Tensor, float]], Tensor, float]:
+        """The gradients of all micro-batches; name -> (sum, units) to log, how many losses are not finite, and seconds.
+
+        Sums stay where they are until all are read at once.
+        """
+        logs: dict[str, tuple[Tensor, float]] = {}
+        broken, seconds = torch.zeros((), dtype=torch.float64, device=self.world.device), 0.0
         for position, batch in enumerate(self._prepared(batches)):
             last = position == len(batches) - 1
             started = time.perf_counter()
@@ -119,12 +126,13 @@ class Updater:
                 # Data-parallel wrappers average over ranks what is to be summed.
                 loss = output.loss_sum * (self.world.size / total)
                 self.scaler.scale(loss).backward()
-            finite = finite and bool(torch.isfinite(loss.detach()))
+            broken += ~torch.isfinite(loss.detach())
             seconds += time.perf_counter() - started
             for name, (value, units) in output.logs.items():
-                former = logs.get(name, (0.0, 0.0))
-                logs[name] = (former[0] + float(value), former[1] + units)
-        return logs, finite, seconds
+                number = torch.as_tensor(value).detach().double()
+                former = logs.get(name)
+                logs[name] = (number, units) if former is None else (former[0] + number, former[1] + units)
+        return logs, broken, seconds
 
     def _prepared(self, batches: Sequence[Batch]) -> Iterator[Batch]:
         """Micro-batches on the device as the objective wants them, one ahead: what it started for one (the scoring of
@@ -133,19 +141,20 @@ class Updater:
         for batch in batches:
             with self.autocast():
                 on_device = to_device(batch, self.world.device)
-                prepared = gathered(self.inner, partial(self.objective.prepare, self.inner.model, on_device))
+                prepare = partial(self.objective.prepare, self.inner.model, on_device)
+                prepared = gathered(self.inner, prepare) if self.objective.asks_model else prepare()
             if ahead is not None:
                 yield ahead
             ahead = prepared
         assert ahead is not None, "an update has a micro-batch"
         yield ahead
 
-    def _norm(self) -> float:
+    def _norm(self) -> Tensor:
         """Clips the gradients; their norm before that."""
         self.scaler.unscale_(self.optimizer)
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         norm: Tensor = nn.utils.clip_grad_norm_(parameters, self.clip_norm or float("inf"))
-        return (norm.full_tensor() if isinstance(norm, DTensor) else norm).item()
+        return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         if self.autocast_dtype is None:
