@@ -16,8 +16,9 @@ case "${1:-}" in
     ;;
 esac
 python=${PYTHON:-$([ -x .venv/bin/python ] && echo .venv/bin/python || echo python3)}
-if ! "$python" -c 'import torch, transformers, safetensors, tokenizers, PIL, tqdm' 2>/dev/null; then
-  echo "$0: $python has no torch, transformers, safetensors, tokenizers, pillow or tqdm: install them, or set PYTHON" >&2
+needed='torch transformers safetensors tokenizers numpy PIL tqdm'
+if ! "$python" -c "from importlib.util import find_spec as f; assert all(map(f, '$needed'.split()))" 2>/dev/null; then
+  echo "$0: $python has not all of $needed: install them, or set PYTHON" >&2
   exit 2
 fi
 # A check that hangs must not outlast the machine's time.

@@ -4,6 +4,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -154,10 +155,10 @@ def resumption(machine: Machine) -> Iterator[Row]:
                 runs.run_of(
                     machine, folder, model, runs.step_1(), items=items, steps=4, stop_at=stop, dtype=dtype, lr=1e-3
                 )
-            weights.append(torch.cat([parameter.flatten().float().cpu() for parameter in model.parameters()]))
-        start = torch.cat([p.flatten() for p in runs.model_of(machine, "tiny").parameters()])
+            weights.append(torch.cat([parameter.detach().flatten().float().cpu() for parameter in model.parameters()]))
+        start = torch.cat([p.detach().flatten() for p in runs.model_of(machine, "tiny").parameters()])
         # As a share of what was learnt: on a GPU sums of gradients are not bit-equal from run to run.
-        apart = float((weights[1] - weights[0]).norm() / (weights[0] - start.detach()).norm())
+        apart = float((weights[1] - weights[0]).norm() / (weights[0] - start).norm())
         yield Row("resumption", f"{dtype}: weights away from the whole run's", apart, 1e-2)
 
 
@@ -248,7 +249,7 @@ def waits(machine: Machine) -> Iterator[Row]:
             machine, machine.scratch / f"waits-{name[-1]}", model, objective, items=items, steps=2, accumulation=2
         )
         batches = [items.batch(4), items.batch(4)]
-        number, example = counted(lambda loop=loop, batches=batches: loop.updater(batches, 3, 1e-4, False))  # type: ignore[misc]
+        number, example = counted(partial(loop.updater, batches, 3, 1e-4, False))
         yield Row("waits", f"an update of {name}, two micro-batches", number, limit, example)
 
 
