@@ -65,6 +65,7 @@ class Captions:
                 "patch_mask": True,
                 "prompts": [torch.cat([torch.tensor([0]), words(12 + (i % 3 if uneven else 0)), torch.tensor([2])])],
                 "captions": [(0, torch.cat([words(8 + i % 4), torch.tensor([2])]))],
+                "starts": [0],
                 "requests": [{"image_id": str(i), "style": "Sweet", "references": ["w5 w6 w7", "w8 w9"]}],
             }
             for i in range(number)

@@ -85,6 +85,7 @@ class ItemBuilder:
             "patch_mask": image is not None,
             "prompts": [self.encode_prompt(text) for text in rows],
             "captions": captions,
+            "starts": [self.start_token(request.style) for request in requests],
             "requests": [self._plain(request) for request in requests],
         }
         if tasks:
@@ -105,6 +106,7 @@ class ItemBuilder:
         item["tasks"] = [0] * len(requests)
         for task, row, text, answer in tasks.questions(captions, self.prompt, generator, other):
             item["captions"].append((len(item["prompts"]), self._encode_answer(answer)))
+            item["starts"].append(BOS)
             # Not kept: hardly any of these prompts occurs twice.
             item["prompts"].append(self._bracketed(text))
             item["requests"].append(item["requests"][row])
@@ -115,6 +117,11 @@ class ItemBuilder:
         if text not in self._encoded:
             self._encoded[text] = self._bracketed(text)
         return self._encoded[text]
+
+    def start_token(self, style: str) -> int:
+        """The token that a caption of a style starts with."""
+        start = self.prompt.start(style)
+        return BOS if start is None else self.tokenizer.encode_text(start)[0]
 
     def _bracketed(self, text: str) -> Tensor:
         return torch.tensor([BOS, *self.tokenizer.encode_text(text), EOS])

@@ -168,7 +168,7 @@ class CrossEntropy(Objective):
         return self.drop_worst_ratio > 0 and step > self.drop_worst_after
 
 
-def encode(model: OFAModel, batch: dict) -> OFAEncoderOutput:
+def encode(model: OFAModel, batch: Mapping[str, Any]) -> OFAEncoderOutput:
     """The encoder's pass over the prompts and images of a batch."""
     return model.encoder(
         batch["input_ids"], batch["patch_images"], batch["patch_masks"], batch["image_index"], batch.get("padded")
@@ -183,5 +183,6 @@ def target_index(batch: dict, pad: int) -> Tensor:
 
 def caption_logits(model: OFAModel, batch: dict, kept: Tensor) -> Tensor:
     """Logits [n, V] at the caption positions `kept` [n] of [N·T]: padding never reaches the output projection."""
-    hidden = model.decode(encode(model, batch), batch["decoder_input_ids"], batch["encoder_index"])
+    index = None if batch.get("even") else batch["encoder_index"]
+    hidden = model.decode(encode(model, batch), batch["decoder_input_ids"], index)
     return model.decoder.output_projection(hidden.flatten(0, 1)[kept])

@@ -9,7 +9,7 @@ Shapes: M prompts, K candidates a prompt, N = M·K captions, T positions, n toke
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -21,6 +21,7 @@ from torch.nn.utils.rnn import pad_sequence
 from models.ofa import OFAModel
 from models.ofa.encoder import OFAEncoderOutput
 from models.ofa.generation import sample_encoded, search_encoded
+from preprocessors.collate import Asked
 from rewards.base import Candidate
 from rewards.calculator import RewardCalculator, Rewards
 from trainers.cross_entropy import encode, target_index, token_losses
@@ -123,7 +124,7 @@ class SelfCritical(Objective):
 
     def count(self, batch: dict, step: int) -> int:
         """Candidates that the loss of a batch is summed over."""
-        return batch["input_ids"].shape[0] * self.num_candidates
+        return len(batch["asked"].requests) * self.num_candidates
 
     def close(self) -> None:
         self.calculator.close()
@@ -132,7 +133,7 @@ class SelfCritical(Objective):
 
     def prepare(self, model: OFAModel, batch: dict) -> dict:
         """The batch with its `rollout`: candidates sampled, and on their way to be scored."""
-        encoded = encode(model, batch)
+        encoded = encode_asked(model, batch)
         started = time.perf_counter()
         drawn = self._draw(model, encoded)
         drawn = without_forced_end(drawn, self.max_len_b, model.config.eos_token_id, model.config.pad_token_id)
@@ -172,7 +173,7 @@ class SelfCritical(Objective):
         rows = drawn.flatten(0, 1).tolist()
         texts = self.decode([[token for token in row if token not in (eos, pad)] for row in rows])
         captions = [Candidate(text, eos in row) for text, row in zip(texts, rows, strict=True)]
-        asked = requests_of_prompts(batch)
+        asked = batch["asked"].requests
         soft = self.soft_references
         return self.calculator.submit(
             [captions[i * width : (i + 1) * width] for i in range(prompts)],
@@ -216,7 +217,8 @@ class SelfCritical(Objective):
         """The cross-entropy and divergence terms, scaled so that division by the number of candidates makes means."""
         total, logs = logits.new_zeros((), dtype=torch.float32), {}
         if self.cross_entropy_weight:
-            target, index = batch["target"], batch["encoder_index"]
+            target = batch["target"]
+            index = torch.tensor(batch["asked"].index).to(target.device, non_blocking=True)
             hidden = model.decode(rollout.encoded, batch["decoder_input_ids"], index)
             places = target_index(batch, model.config.pad_token_id)
             expected = model.decoder.output_projection(hidden.flatten(0, 1)[places])
@@ -227,7 +229,7 @@ class SelfCritical(Objective):
         if self.kl_weight:
             assert self.reference is not None
             with torch.no_grad():
-                encoded = encode(self.reference, batch)
+                encoded = encode_asked(self.reference, batch)
                 before, _, _ = candidate_logits(self.reference, encoded, rollout.tokens, rollout.on_host)
             mean = mean_by_caption(divergence(logits, before), kept)
             logs["kl"] = (mean.detach(), kept.shape[0])
@@ -255,14 +257,16 @@ def candidate_logits(
     flat, pad = tokens.flatten(0, 1), model.config.pad_token_id
     places = (tokens if on_host is None else on_host).flatten().ne(pad).nonzero().flatten()
     places = places.to(tokens.device, non_blocking=True)
-    start = torch.full_like(flat[:, :1], model.config.decoder_start_token_id)
+    start = encoded.first_tokens(model.config.decoder_start_token_id, tokens.shape[1])[:, None]
     hidden = model.decode(encoded, torch.cat([start, flat[:, :-1]], dim=1), None)
     return model.decoder.output_projection(hidden.flatten(0, 1)[places]), flat.ne(pad), flat.flatten()[places]
 
 
-def requests_of_prompts(batch: dict) -> list[dict[str, Any]]:
-    """The request of each prompt [M]: that of the first caption asked with it."""
-    found: dict[int, dict[str, Any]] = {}
-    for row, request in zip(batch["encoder_index"].tolist(), batch["requests"], strict=True):
-        found.setdefault(row, request)
-    return [found[row] for row in range(batch["input_ids"].shape[0])]
+def encode_asked(model: OFAModel, batch: Mapping[str, Any]) -> OFAEncoderOutput:
+    """A row for each of `batch["asked"]`, from one pass of the encoder over each prompt."""
+    asked: Asked = batch["asked"]
+    rows, starts = (
+        torch.tensor(numbers).to(batch["input_ids"].device, non_blocking=True)
+        for numbers in (asked.prompts, asked.starts)
+    )
+    return encode(model, batch).rows(rows, starts)

@@ -35,11 +35,29 @@ class OFAEncoderOutput(ModelOutput):
         last_hidden_state: [M, S, D].
         padding_mask: [M, S] bool, True where nothing may be attended to; None where all may be.
         position_embedding: [M, S, D] normed positions; every row is the same (a view, not a copy).
+        starts: [M] int64, the token that captions of a row start with; None for bos.
     """
 
     last_hidden_state: Tensor = None  # type: ignore[assignment]  # ModelOutput wants defaults
     padding_mask: Tensor | None = None
     position_embedding: Tensor = None  # type: ignore[assignment]
+    starts: Tensor | None = None
+
+    def rows(self, rows: Tensor, starts: Tensor | None = None) -> "OFAEncoderOutput":
+        """The rows named [m], in this order, whose captions start with `starts` [m], or as they would here."""
+        return OFAEncoderOutput(
+            last_hidden_state=self.last_hidden_state[rows],
+            padding_mask=None if self.padding_mask is None else self.padding_mask[rows],
+            position_embedding=self.position_embedding[:1].expand(len(rows), -1, -1),
+            starts=self.starts[rows] if starts is None and self.starts is not None else starts,
+        )
+
+    def first_tokens(self, bos: int, each: int) -> Tensor:
+        """[M * `each`] int64: what `each` captions of every row start with."""
+        if self.starts is None:
+            rows = self.last_hidden_state.shape[0] * each
+            return torch.full((rows,), bos, device=self.last_hidden_state.device)
+        return self.starts.repeat_interleave(each)
 
 
 class OFAEncoder(nn.Module):

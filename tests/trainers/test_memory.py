@@ -4,23 +4,33 @@ import argparse
 import os
 import subprocess
 import sys
-from typing import Any
 
 import pytest
 
 import finetune
-from config import Config
-from finetune import _use_huge_pages as use_huge_pages
+from finetune import _prepare_for_torch as prepare
 
 
-def test_the_user_s_own_choice_of_huge_pages_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", "0")  # so that what was there comes back
-    monkeypatch.delenv("THP_MEM_ALLOC_ENABLE")
-    use_huge_pages()
-    assert os.environ["THP_MEM_ALLOC_ENABLE"] == "1"
-    monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", "0")
-    use_huge_pages()
-    assert os.environ["THP_MEM_ALLOC_ENABLE"] == "0"
+@pytest.mark.parametrize(("name", "value"), [("THP_MEM_ALLOC_ENABLE", "1"), ("GOMP_SPINCOUNT", "10000")])
+def test_what_torch_reads_is_set_and_the_user_s_own_choice_stays(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.setenv(name, "0")  # so that what was there comes back
+    monkeypatch.delenv(name)
+    prepare()
+    assert os.environ[name] == value
+    monkeypatch.setenv(name, "0")
+    prepare()
+    assert os.environ[name] == "0"
+
+
+def test_a_waiting_policy_of_the_user_s_is_not_undone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+    monkeypatch.setenv("GOMP_SPINCOUNT", "0")
+    monkeypatch.delenv("GOMP_SPINCOUNT")
+    prepare()
+    assert "GOMP_SPINCOUNT" not in os.environ
 
 
 def test_it_can_be_called_before_torch_is_imported() -> None:
@@ -28,15 +38,16 @@ def test_it_can_be_called_before_torch_is_imported() -> None:
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
-def test_training_asks_for_huge_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_command_asks_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
 
-    def run_training(*_: Any, **__: Any) -> dict[str, Any]:
+    def results(_: argparse.Namespace) -> int:
+        """Says what is set."""
         found.append(os.environ.get("THP_MEM_ALLOC_ENABLE"))
-        return {}
+        return 0
 
-    monkeypatch.setattr("tasks.training.run_training", run_training)
+    monkeypatch.setitem(finetune.COMMANDS, "results", results)
     monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", "0")
     monkeypatch.delenv("THP_MEM_ALLOC_ENABLE")
-    assert finetune.train(Config(), argparse.Namespace(resume=False, allow_changed_data=False)) == 0
+    assert finetune.main(["results"]) == 0
     assert found == ["1"]

@@ -70,6 +70,7 @@ def test_step_1_asks_the_device_for_nothing(monkeypatch: pytest.MonkeyPatch) -> 
         "patch_mask": True,
         "prompts": [torch.tensor([0, 5, 2])],
         "captions": [(0, torch.tensor([7, 2])), (0, torch.tensor([8, 9, 2]))],
+        "starts": [0, 0],
         "requests": [{}, {}],
     }
     batch = join([item])
