@@ -111,7 +111,7 @@ def training(machine: Machine, name: str, objective: Callable[[], Any]) -> Itera
             yield Row(name, f"{dtype}: last loss as a share of the first", losses[-1] / losses[0], 1.0)
     with runs.group_of_one(machine):
         for wrap in ("ddp", "fsdp"):
-            losses, note = trained(machine, name, objective, "float32", wrap)  # type: ignore[arg-type]
+            losses, note = trained(machine, name, objective, "float32", wrap)
             # Beyond the first update of step 2 a rounding may change a candidate, and with it all that follows.
             pairs = list(zip(losses, first, strict=True))[: 1 if name == "step_2" else None]
             apart = max(abs(a - b) / max(1e-3, abs(b)) for a, b in pairs)
@@ -237,7 +237,8 @@ def waits(machine: Machine) -> Iterator[Row]:
     if machine.small:
         yield Row("waits", "not counted", 0.0, note="needs a GPU")
         return
-    model = runs.model_of(machine, "tiny").to(machine.device).eval()
+    model = runs.model_of(machine, "tiny").eval()
+    model.to(machine.device)
     items = runs.Captions(machine, 16, model.config.vocab_size)
     there = runs.on(machine, items.batch(16))
     captions(model, there)
@@ -273,7 +274,8 @@ def memory(machine: Machine) -> Iterator[Row]:
         return
     found = {}
     for padded in (True, False):
-        model = runs.model_of(machine, "base").to(machine.device).train()
+        model = runs.model_of(machine, "base").train()
+        model.to(machine.device)
         there = runs.on(machine, runs.Captions(machine, 16, model.config.vocab_size, side=384).batch(16))
         seconds = []
         for _ in range(4):

@@ -36,7 +36,7 @@ NANO: dict[str, Any] = {
     "resnet_type": "resnet18",
     "image_bucket_size": 8,
 }
-STEADY = {"dropout": 0.0, "encoder_drop_path_rate": 0.0, "decoder_drop_path_rate": 0.0}
+STEADY: dict[str, Any] = {"dropout": 0.0, "encoder_drop_path_rate": 0.0, "decoder_drop_path_rate": 0.0}
 
 
 def model_of(machine: Machine, preset: str, seed: int = 0) -> OFAModel:
