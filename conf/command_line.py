@@ -166,7 +166,7 @@ def _features(sub: argparse.ArgumentParser) -> None:
     extract = actions.add_parser("extract", help="grid features of pictures, by a frozen network; resumable")
     extract.add_argument("--images", nargs="+", required=True, metavar="DIR|ZIP")
     extract.add_argument(
-        "--tower", default="lite0", metavar="NAME", help="lite0 or resnet:FILE (torchvision's weights)"
+        "--tower", default="lite0", metavar="NAME", help="lite0, resnet:FILE (torchvision's weights), or pixels"
     )
     extract.add_argument("--grid", type=count, default=7, metavar="N", help="cells along each side; 7")
     extract.add_argument(

@@ -70,6 +70,7 @@ def context(runs: Sequence[EvaluatedRun], captions: int, replicates: int, descri
         "overall": tables.overall(runs, replicates),
         "per_style": tables.per_style(runs),
         "controls": tables.controls(runs),
+        "spans": [(run.name, _spans(run)) for run in runs if run.metric("spans")],
         "confusions": [(run.name, _confusion(run)) for run in runs if run.metric("style.confusion")],
         "curves": _curves(runs, colours),
         "parameters": _parameters(runs, colours),
@@ -117,6 +118,19 @@ def _parameters(runs: Sequence[EvaluatedRun], colours: dict[str, str]) -> list[t
             values = [(float(run.conf[key]), 100 * run.metric(score)) for run in known]
             drawn.append((key, plots.points(values, [colours[run.name] for run in known])))
     return drawn
+
+
+def _spans(run: EvaluatedRun) -> list[tuple[str, str]]:
+    """(type of question, SVG of the weights of its attention spans in each layer)."""
+    return [
+        (name, plots.span_map([_span_name(span) for span in table], list(table.values())))
+        for name, table in run.metrics["spans"].items()
+    ]
+
+
+def _span_name(order: str) -> str:
+    """An order of TRAR in words: 0 sees the whole grid, r > 0 so many cells around."""
+    return "whole" if order == "0" else f"{2 * int(order) + 1} x {2 * int(order) + 1}"
 
 
 def _is_number(value: Any) -> bool:

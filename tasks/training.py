@@ -14,6 +14,7 @@ from config import CONFIGS, TaskConfig
 from data.files import flatten, write_json
 from data.run_folder import RunFolder
 from tasks import task_of
+from tasks.evaluating import find_checkpoint
 from trainers import distributed
 from trainers.checkpointing import CheckpointFolder
 from trainers.distributed import World
@@ -33,6 +34,7 @@ FREE_ON_RESUME = {
     "train.log_every",
     "train.sharding",
     "train.keep_checkpoints",
+    "train.resume_from",
     "train.tensorboard",
     "train.max_steps",
     "train.max_epochs",
@@ -102,11 +104,11 @@ def prepare(config: Any, world: World, resume: bool, allow_changed_data: bool = 
     torch.manual_seed(config.seed)
     built = task.build(config, records, last)
     objective, observers = task.objective(config, built, records["train"], world)
-    train = config.train
+    train, items = config.train, task.items(config, built, records["train"], world)
     world.from_main(lambda: _write_configuration(run, config))
     loop = Loop(
         built.model,
-        task.items(config, built, records["train"], world),
+        items,
         objective,
         collate=built.collate,
         optimizer=optimizer_of(
@@ -126,6 +128,8 @@ def prepare(config: Any, world: World, resume: bool, allow_changed_data: bool = 
             every=train.schedule_every,
             factor=train.schedule_factor,
             drops=[int(part) for part in train.schedule_drops.split(",")],
+            warmup_epochs=train.warmup_epochs,
+            epoch_updates=len(items) / (train.batch_size * train.gradient_accumulation * world.size),
         ),
         write_model=built.write,
         validate=task.validate(config, built, records, world) if "val" in records else None,
@@ -134,6 +138,7 @@ def prepare(config: Any, world: World, resume: bool, allow_changed_data: bool = 
         observers=observers,
         frozen=built.frozen,
         shard_units=built.shard_units,
+        resume_from=last,
         data=task.identity(records["train"]),
         allow_changed_data=allow_changed_data,
         num_workers=config.data.num_workers,
@@ -157,7 +162,8 @@ def _last(run: RunFolder, config: TaskConfig, resume: bool) -> Path | None:
         )
     if last is not None and run.conf.exists():
         _check_same(read_json_object(str(run.conf)), config.to_dict(), run.conf)
-    return last
+    other = getattr(config.train, "resume_from", None)
+    return find_checkpoint(config.work_dir, other) if last is None and resume and other else last
 
 
 def _write_configuration(run: RunFolder, config: TaskConfig) -> None:

@@ -112,3 +112,23 @@ def test_the_radiology_pictures_of_the_small_recipe_are_where_it_looks(monkeypat
     data = load_config(ROOT / "conf" / "lxmert_vqa_rad.json").data
     assert Path(data.train).exists()
     assert Path(data.images).exists()
+
+
+def test_recipes_of_trar_keep_what_its_public_code_sets_elsewhere() -> None:
+    vqa, clevr = (load_config(ROOT / "conf" / f"trar_{name}.json") for name in ("vqa", "clevr"))
+    assert (vqa.model.max_words, vqa.data.image_ids, vqa.data.normalise) == (14, "number", "vqa")
+    assert len(vqa.model.vocabulary.split(",")) == 4  # train, val, test, Visual Genome: the order numbers the words
+    assert len(clevr.model.vocabulary.split(",")) == len(clevr.data.features.split(",")) == 3
+    assert (vqa.model.config["pool_padding"], clevr.model.config["pool_padding"]) == (True, True)
+
+
+@needs_shared
+@pytest.mark.parametrize("name", ["trar_easy_vqa", "trar_shapes"])
+def test_the_pictures_that_trar_learns_from_are_where_its_recipes_look(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    data = load_config(ROOT / "conf" / f"{name}.json").data
+    beside = [part for part in [data.train, *data.images.split(",")] if part.startswith("../")]
+    assert beside
+    assert all(Path(part).exists() for part in beside)

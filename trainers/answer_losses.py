@@ -34,5 +34,11 @@ def class_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return (losses * known).sum() / known.sum().clamp(min=1)
 
 
+def share_divergence(logits: Tensor, shares: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of the softmax from the shares of people [B, A], summed over the answers and averaged
+    over the questions: TRAR's option `kld`."""
+    return F.kl_div(logits.float().log_softmax(-1), shares.float(), reduction="sum") / max(1, len(logits))
+
+
 #: The losses that a fine-tuning may name.
-ANSWER_LOSSES = {"bce": binary_cross_entropy, "mce": best_answer_cross_entropy}
+ANSWER_LOSSES = {"bce": binary_cross_entropy, "mce": best_answer_cross_entropy, "kld": share_divergence}

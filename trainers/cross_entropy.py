@@ -183,6 +183,6 @@ def target_index(batch: dict, pad: int) -> Tensor:
 
 def caption_logits(model: OFAModel, batch: dict, kept: Tensor) -> Tensor:
     """Logits [n, V] at the caption positions `kept` [n] of [N·T]: padding never reaches the output projection."""
-    index = None if batch.get("even") else batch["encoder_index"]
-    hidden = model.decode(encode(model, batch), batch["decoder_input_ids"], index)
+    rows = None if batch.get("even") else batch["encoder_index"]
+    hidden = model.decode(encode(model, batch), batch["decoder_input_ids"], rows)
     return model.decoder.output_projection(hidden.flatten(0, 1)[kept])

@@ -218,7 +218,7 @@ class SelfCritical(Objective):
         total, logs = logits.new_zeros((), dtype=torch.float32), {}
         if self.cross_entropy_weight:
             target = batch["target"]
-            index = torch.tensor(batch["asked"].index).to(target.device, non_blocking=True)
+            index = torch.tensor(batch["asked"].index, device=target.device)
             hidden = model.decode(rollout.encoded, batch["decoder_input_ids"], index)
             places = target_index(batch, model.config.pad_token_id)
             expected = model.decoder.output_projection(hidden.flatten(0, 1)[places])
@@ -265,8 +265,6 @@ def candidate_logits(
 def encode_asked(model: OFAModel, batch: Mapping[str, Any]) -> OFAEncoderOutput:
     """A row for each of `batch["asked"]`, from one pass of the encoder over each prompt."""
     asked: Asked = batch["asked"]
-    rows, starts = (
-        torch.tensor(numbers).to(batch["input_ids"].device, non_blocking=True)
-        for numbers in (asked.prompts, asked.starts)
-    )
-    return encode(model, batch).rows(rows, starts)
+    encoded = encode(model, batch)
+    device = batch["input_ids"].device
+    return encoded.rows(torch.tensor(asked.prompts, device=device), torch.tensor(asked.starts, device=device))

@@ -1,6 +1,7 @@
 """Question files -> Questions, by the name of their format."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,9 @@ def _read(
             yield from read_nlvr1(file, Path(file).stem)
         elif format == "plain":
             yield from read_plain(file, columns)
+        elif format == "clevr" and len(files) > 1:  # each of its files counts from 0
+            stem = Path(file).stem
+            yield from (replace(one, question_id=f"{stem}-{one.question_id}") for one in read_clevr(file))
         else:
             yield from _SIMPLE[format](file)
 

@@ -49,15 +49,6 @@ def test_two_images_by_hand():
     ]
 
 
-@pytest.mark.parametrize(
-    ("prompts", "mask", "padded"),
-    [([[7, 8], [9, 3]], True, False), ([[7, 8], [9]], True, True), ([[7, 8], [9, 3]], False, True)],
-)
-def test_whether_anything_is_padded_is_known_without_looking_at_tensors(prompts, mask, padded):
-    items = [make_item([prompt], [(0, [11, 12])], mask=mask or row == 0) for row, prompt in enumerate(prompts)]
-    assert collate(items)["padded"] is padded
-
-
 def test_what_is_asked_for_are_the_pairs_of_prompt_and_start():
     first = make_item([[7]], [(0, [11]), (0, [12]), (0, [13])], starts=[5, 6, 5])
     second = make_item([[7]], [(0, [14]), (0, []), (0, [15])], starts=[6, 6, 5])
@@ -77,6 +68,15 @@ def test_captions_are_even_where_every_prompt_has_as_many_side_by_side():
     assert collate([make_item([[7]], two), make_item([[8]], two)])["even"]
     assert not collate([make_item([[7]], two), make_item([[8]], one)])["even"]
     assert not collate([make_item([[7], [8]], apart)])["even"]
+
+
+@pytest.mark.parametrize(
+    ("prompts", "mask", "padded"),
+    [([[7, 8], [9, 3]], True, False), ([[7, 8], [9]], True, True), ([[7, 8], [9, 3]], False, True)],
+)
+def test_whether_anything_is_padded_is_known_without_looking_at_tensors(prompts, mask, padded):
+    items = [make_item([prompt], [(0, [11, 12])], mask=mask or row == 0) for row, prompt in enumerate(prompts)]
+    assert collate(items)["padded"] is padded
 
 
 WORDS = st.lists(st.integers(3, 99), max_size=6)
