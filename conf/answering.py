@@ -15,7 +15,7 @@ DRAWN = ("demo", "demo-pairs", "demo-next-to")
 # fmt: off
 Format = Literal[
     "demo", "demo-pairs", "demo-next-to", "plain", "vqa", "gqa", "lxmert", "lxmert-nlvr2", "nlvr2", "nlvr1", "clevr",
-    "shapes", "visual-genome",
+    "shapes", "visual-genome", "imdb",
 ]
 # fmt: on
 SUBSETS = {"tiny": 512, "fast": 5000}
@@ -26,7 +26,7 @@ SUBSETS = {"tiny": 512, "fast": 5000}
 class AnswerModelConfig:
     """The network, what it starts from, and its vocabulary."""
 
-    type: Literal["lxmert", "trar"] = opt("lxmert", "the network; tasks/answering/models.py lists them")
+    type: Literal["lxmert", "visualbert", "trar"] = opt("lxmert", "the network; tasks/answering/models.py lists them")
     checkpoint: str | None = opt(
         None, "weights to start from: folder, file of the original or ModelScope hub id; null = none", flag="checkpoint"
     )
@@ -75,6 +75,8 @@ class AnswerModelConfig:
             yield "model.start and model.checkpoint both say where weights come from; remove one of them"
         if self.start is not None and self.vocabulary == "train":
             yield 'model.start brings its own vocabulary: remove model.vocabulary = "train"'
+        if self.causal_attention != "none" and self.type == "visualbert":
+            yield 'model.causal_attention belongs to lxmert: set it to "none" with model.type = "visualbert"'
         if self.causal_attention == "none" and self.dictionaries == "kmeans":
             yield 'model.dictionaries = "kmeans" needs dictionaries: set model.causal_attention'
         if self.type == "trar" and (self.start is not None or self.causal_attention != "none"):
@@ -148,10 +150,10 @@ class QuestionDataConfig:
 class AnswerTrainConfig(LoopConfig):
     """Loss and optimizer, beside what every training is told."""
 
-    loss: Literal["bce", "mce", "cross-entropy", "kld"] = opt(
+    loss: Literal["bce", "mce", "cross-entropy", "kl", "kld"] = opt(
         "bce",
-        "of the answers: binary for each, LXMERT's mceLoss, cross-entropy of the best one, or divergence from the "
-        "shares of the people who gave them",
+        "of the answers: binary for each, LXMERT's mceLoss, cross-entropy of the best one, or divergence: kl, "
+        "VisualBERT's, from the scores; kld, TRAR's, from the shares of the people who gave them",
     )
     loss_reduction: Literal["mean", "sum"] = opt(
         "mean", "over the questions of an update; sum = gradients that many times larger, as TRAR's are"
@@ -163,7 +165,12 @@ class AnswerTrainConfig(LoopConfig):
         None,
         "with --resume and no checkpoint in work_dir: the one to go on from, such as RUN/checkpoints/epoch-10",
     )
-    optimizer: Literal["adamw", "bertadam"] = opt("adamw", "bertadam is the originals': no bias correction")
+    optimizer: Literal["adamw", "bertadam", "bertadam-each"] = opt(
+        "adamw",
+        "bertadam is the originals': no bias correction; bertadam-each as VisualBERT has it: each tensor clipped to "
+        "norm 1, biases and norms without decay",
+    )
+    train_pooler: bool = opt(True, "visualbert: false leaves the pooler as it is, as the original's training does")
     dropout: float = opt(0.1, "dropout of embeddings, attention and layers", low=0, below=1)
     best_metric: Literal["accuracy"] = opt("accuracy", "validation score that names the best checkpoint")
 

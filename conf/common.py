@@ -66,6 +66,10 @@ class LoopConfig:
     log_every: int = opt(20, "optimizer steps between two log lines", low=1)
     best_metric: str = opt("", "validation score that names the best checkpoint")
     tensorboard: bool = opt(True, "write TensorBoard events into work_dir")
+    report_to: tuple[Literal["tensorboard", "wandb", "swanlab", "trackio", "mlflow"], ...] = opt(
+        (), "trackers that are told what history.jsonl says; each must be installed, and keeps its own settings"
+    )
+    project: str = opt("stylecap", "what trackers file the run under")
     max_skipped_updates: int = opt(
         10, "stop after more than this many updates in a row whose loss or gradient is not a finite number", low=0
     )

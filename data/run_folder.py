@@ -23,6 +23,7 @@ class RunFolder:
         self.checkpoints = self.path / "checkpoints"
         self.history = self.path / "history.jsonl"
         self.tensorboard = self.path / "tensorboard"
+        self.trackers = self.path / "trackers.json"
         self.cache = self.path / "cache"
         self.drawn_data = self.path / "demo_data"
         self.metrics = self.path / "metrics.json"

@@ -28,7 +28,14 @@ _CURVES = {
     "seconds_per_step": "Seconds a step",
 }
 """Columns of the history that are shown, besides those that begin with one of the following."""
-_PREFIXES = {"loss/": "Loss: {}", "reward/": "Reward: {}", "val/": "Validation: {}"}
+_PREFIXES = {
+    "loss/": "Loss: {}",
+    "right/": "Share that is right: {}",
+    "reward/": "Reward: {}",
+    "val/": "Validation: {}",
+}
+_PREFIXES |= {"dictionary/": "Entropy of the attention over the dictionary of {}, nats"}
+_IN_NUMBERS = ("dictionary/",)  # whose first and last values stand beside the title
 _FEWEST = 3  # runs from which on scores are plotted over the parameters that differ
 
 
@@ -99,6 +106,9 @@ def _curves(runs: Sequence[EvaluatedRun], colours: dict[str, str]) -> list[tuple
     for key, title in titles.items():
         series = {run.name: run.curve(key) for run in runs}
         series = {name: curve for name, curve in series.items() if curve[0]}
+        if series and key.startswith(_IN_NUMBERS):
+            numbers = [f"{name} from {values[0]:.2f} to {values[-1]:.2f}" for name, (_, values) in series.items()]
+            title = f"{title}: {', '.join(numbers)}"
         if series:
             drawn.append((title, plots.curves(series, colours)))
     return drawn

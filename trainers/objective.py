@@ -37,6 +37,9 @@ class Objective:
         """Put the model into the mode that it is trained in."""
         model.train()
 
+    def update_begins(self, batches: Sequence[dict], add: Callable[[list[float]], list[float]]) -> None:
+        """Told of all micro-batches of an update; `add` adds numbers up over the ranks, all of which call it."""
+
     def prepare(self, model: Model, batch: dict) -> dict:
         """What `__call__` gets in place of a batch: made one micro-batch ahead, outside the data-parallel wrapper."""
         return batch

@@ -146,6 +146,25 @@ def learning_rate_of(
     return lambda step, total: lr * schedule(step / total)
 
 
+def phased_rate(phases: Sequence[tuple[int, Callable[[int, int], float]]]) -> Callable[[int, int], float]:
+    """(update from 0, updates of the run) -> learning rate, of phases that each begin their own schedule anew.
+
+    Args:
+        phases: (its updates, its rate as of `learning_rate_of`), in order. A run that is cut short is not squeezed: a
+            phase is where it would have been. What comes after the last one has the last rate of it.
+    """
+
+    def rate(step: int, total: int) -> float:
+        for updates, of_phase in phases:
+            if step < updates:
+                return of_phase(step, updates)
+            step -= updates
+        updates, of_phase = phases[-1]
+        return of_phase(updates - 1, updates)
+
+    return rate
+
+
 def _rise(progress: float, warmup: float) -> float:
     return progress / warmup
 

@@ -82,6 +82,7 @@ class Updater:
         for part in self.frozen:
             part.eval()
         buffers = [(buffer, buffer.clone()) for buffer in self.inner.buffers() if buffer.is_floating_point()]
+        self.objective.update_begins(batches, self.world.sum)
         counts = [self.objective.count(batch, step) for batch in batches]
         # Decided together: no rank may wait for one that has left.
         total, flagged = self.world.sum([sum(counts), float(flag)])

@@ -6,9 +6,11 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from data.questions.captions import read_coco_captions
 from data.questions.clevr import read_clevr, read_shapes
 from data.questions.files import PathLike
 from data.questions.gqa import read_gqa
+from data.questions.imdb import read_imdb
 from data.questions.lxmert import read_lxmert, read_lxmert_nlvr2, read_lxmert_pretraining
 from data.questions.nlvr import read_nlvr1, read_nlvr2
 from data.questions.plain import read_plain
@@ -25,6 +27,8 @@ _SIMPLE = {
     "clevr": read_clevr,
     "shapes": read_shapes,
     "visual-genome": read_visual_genome,
+    "imdb": read_imdb,
+    "coco-captions": read_coco_captions,
 }
 FORMATS = ("vqa", "nlvr1", "plain", *_SIMPLE)
 

@@ -15,10 +15,12 @@ from conf.answering import AnsweringConfig
 from data.files import read_object, write_json
 from data.questions import AnswerVocabulary
 from tasks.answering.records import Records
+from trainers.objective import Objective
 from trainers.observer import Observer
 
 NETWORKS = {
     "lxmert": "tasks.answering.lxmert:NETWORK",
+    "visualbert": "tasks.answering.visualbert:NETWORK",
     "trar": "tasks.answering.trar:NETWORK",
 }
 """`model.type` -> where the network is, as "module:name"; imported when it is asked for."""
@@ -111,6 +113,7 @@ class Answerer:
         at_epoch: (the network, an epoch from 0): called before each micro-batch that is learnt from, on every rank.
         adjust: sets what the configuration says of evaluation, once the model is opened to predict with.
         noted: like `logits`, with what predictions keep of each question besides answers, as JSON-able values.
+        watched: the objective, or another around it that logs what the network has to tell.
     """
 
     model: Any
@@ -124,6 +127,7 @@ class Answerer:
     at_epoch: Callable[[Any, int], None] | None = None
     adjust: Callable[[AnsweringConfig], None] | None = None
     noted: Callable[[Any, Mapping[str, Any]], tuple[Tensor, Sequence[Mapping[str, Any]]]] | None = None
+    watched: Callable[[Objective], Objective] = lambda objective: objective
 
 
 class Network(Protocol):

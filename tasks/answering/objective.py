@@ -13,7 +13,7 @@ class Answering(Objective):
     """A loss of `trainers.answer_losses`, summed over questions.
 
     Args:
-        loss: "bce", "mce", "kld" or "cross-entropy". "mce" and "cross-entropy" learn nothing from a question
+        loss: "bce", "kl", "kld", "mce" or "cross-entropy". "mce" and "cross-entropy" learn nothing from a question
             none of whose answers is among the model's; a batch without any other has the loss 0.
         logits, at_epoch: as in `tasks.answering.models.Answerer`.
         parts: micro-batches of an update, of all ranks together, where losses are summed over its questions instead of
@@ -46,7 +46,7 @@ class Answering(Objective):
     def _questions(self, batch: dict) -> int:
         scores = batch["scores"]
         # at least one, so that an update without any label is divided by something
-        return len(scores) if self.loss in ("bce", "kld") else max(1, int(scores.amax(1).gt(0).sum()))
+        return len(scores) if self.loss in ("bce", "kl", "kld") else max(1, int(scores.amax(1).gt(0).sum()))
 
     def __call__(self, model: Model, batch: dict, step: int) -> ObjectiveOutput:
         if self.at_epoch is not None:

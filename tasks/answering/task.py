@@ -85,7 +85,7 @@ class AnsweringTask:
             at_epoch=answerer.at_epoch,
             epoch_updates=len(records) // (train.batch_size * parts),
         )
-        return found, answerer.observers
+        return answerer.watched(found), answerer.observers
 
     def validate(
         self, config: AnsweringConfig, built: Built, records: Mapping[str, Records], world: World
