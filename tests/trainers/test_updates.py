@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from preprocessors.collate import collate as join
+from tasks.answering.objective import Answering
 from tests.models.nano import PAD, nano_model
 from tests.trainers.toy import Squares, collate, toy
 from tests.waits import Waits
@@ -81,3 +82,17 @@ def test_step_1_asks_the_device_for_nothing(monkeypatch: pytest.MonkeyPatch) -> 
     assert waits.found == []
     without = {name: value for name, value in batch.items() if name not in ("target_index", "padded")}
     assert objective(model, without, 0).loss_sum.item() == pytest.approx(output.loss_sum.item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("loss", ["bce", "mce", "cross-entropy"])
+def test_answers_ask_the_device_for_nothing(monkeypatch: pytest.MonkeyPatch, loss: str) -> None:
+    """How many questions have a known answer comes with the batch."""
+    logits = torch.randn(3, 4, requires_grad=True, generator=torch.Generator().manual_seed(1))
+    scores = torch.tensor([[0.0, 1.0, 0.3, 0.0], [0.0] * 4, [0.6, 0.0, 0.0, 0.0]])
+    objective = Answering(loss, lambda model, batch: logits)
+    with Waiting(monkeypatch) as waits:
+        output = objective(None, {"scores": scores, "answered": 2}, 0)
+    assert waits.found == []
+    found = objective(None, {"scores": scores}, 0)
+    assert found.loss_sum.item() == pytest.approx(output.loss_sum.item())
+    assert found.logs["loss"][1] == output.logs["loss"][1] == (3 if loss == "bce" else 2)
