@@ -229,17 +229,28 @@ class ScstConfig:
     top_k: int = opt(0, "draw from the k most probable tokens only; 0 = all", low=0)
     top_p: float = opt(1.0, "draw from the smallest set of tokens with this probability; 1 = all", above=0, high=1)
     max_len_b: int = opt(16, "most tokens of a candidate, the end token not counted", low=1)
-    baseline: Literal["greedy", "leave_one_out", "batch_mean"] = opt(
+    baseline: Literal["greedy", "leave_one_out", "group_mean", "batch_mean"] = opt(
         "leave_one_out",
-        "what a candidate's reward is compared with: the greedy caption's, the mean of the other candidates', or the "
-        "mean of the batch",
+        "what a candidate's reward is compared with: the greedy caption's, the mean of the other candidates', of all "
+        "candidates', or of the batch",
     )
     normalise_advantages: Literal["none", "group", "batch"] = opt(
         "none", "divide advantages by their standard deviation over the candidates of an image, or over the batch"
     )
-    reduction: Literal["sequence", "token"] = opt(
-        "sequence", "a candidate's loss is the sum over its tokens, or their mean; the loss is the mean over candidates"
+    reduction: Literal["sequence", "token", "constant", "batch"] = opt(
+        "sequence",
+        "a candidate's loss is the sum over its tokens, their mean (token), or their sum over max_len_b + 1 (constant), "
+        "and the loss is the mean over candidates; batch = the mean over all tokens of the batch",
     )
+    updates_per_rollout: int = opt(
+        1, "steps of the optimizer on the same candidates; a step of the run is one rollout", low=1
+    )
+    clip: float = opt(
+        0.2, "with several updates a rollout: how far the ratio of probabilities is followed from 1", above=0, below=1
+    )
+    clip_high: float | None = opt(None, "the same above 1; null = clip", above=0)
+    mask_truncated: bool = opt(False, "learn nothing from candidates that did not end within max_len_b tokens")
+    entropy_weight: float = opt(0.0, "weight of the mean entropy of a token, in nats, which it keeps high", low=0)
     cross_entropy_weight: float = opt(0.0, "weight of step 1's loss on the images' own captions", low=0)
     kl_weight: float = opt(0.0, "weight of the divergence from the model that step 2 starts from", low=0)
     rewards: dict[str, Any] = opt({"cider-d": 1.0}, "reward -> weight; a reward of weight 0 is only logged")
@@ -255,6 +266,11 @@ class ScstConfig:
         for name, weight in self.rewards.items():
             if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
                 yield f"scst.rewards: the weight of {name} is {json.dumps(weight)}; it must be a number"
+        if self.clip_high is not None and self.updates_per_rollout == 1:
+            yield (
+                "scst.clip_high limits ratios, which are 1 where scst.updates_per_rollout = 1; set the latter to 2 or "
+                "more, or scst.clip_high to null"
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -3,15 +3,16 @@
 Per micro-batch, each image is encoded once, with gradient. Candidates are sampled on the detached states; while threads
 score them, the next micro-batch is sampled; then the decoder reads the candidates on the states with gradient, the K
 candidates of a prompt folded into the query axis so that they share keys and values. All of it happens before the
-optimizer steps, so the update is on-policy.
+optimizer steps, so the update is on-policy; further steps on the same candidates weigh them by clipped ratios.
 
 Shapes: M prompts, K candidates a prompt, N = M·K captions, T positions, n tokens that are not padding.
 """
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -30,7 +31,10 @@ from trainers.policy_gradient import (
     Normalisation,
     Reduction,
     advantages,
+    clipped_loss,
+    clipped_share,
     divergence,
+    drawn_log_probs,
     mean_by_caption,
     policy_loss,
     token_entropy,
@@ -42,21 +46,29 @@ Decode = Callable[[list[list[int]]], list[str]]
 SoftReferences = Callable[[str, str], Sequence[str]]
 
 
-@dataclass(frozen=True)
+LOGGER = logging.getLogger("stylecap")
+
+
+@dataclass
 class Rollout:
     """The candidates of a micro-batch and what they were drawn from.
 
     Attributes:
         encoded: the encoder's pass, with gradient.
         tokens: [M, K, T] candidates with eos where they ended, padded; the greedy captions are not among them.
+        kept: [M, K, T] bool, false at padding; ended: [M, K] bool, whether a candidate wrote its end.
         rewards: of [M, K] candidates, or [M, 1 + K] with the greedy captions first.
         seconds: that sampling took.
+        before: [n] log-probabilities of the candidates' tokens when they were first learnt from.
     """
 
     encoded: OFAEncoderOutput
     tokens: Tensor
+    kept: Tensor
+    ended: Tensor
     rewards: "Future[Rewards]"
     seconds: float
+    before: Tensor | None = None
 
 
 class SelfCritical(Objective):
@@ -70,6 +82,10 @@ class SelfCritical(Objective):
         num_candidates, temperature, top_k, top_p, max_len_b: of the drawing.
         baseline, normalise_advantages, reduction: as `trainers.policy_gradient` defines them. What "batch" means there
             is one micro-batch on one rank.
+        updates_per_rollout: steps of the optimizer on the same candidates.
+        clip, clip_high: how far the ratio of probabilities is followed below and above 1, where there are several.
+        mask_truncated: learn nothing from candidates that did not end.
+        entropy_weight: of the mean entropy of a token, which is then kept high.
         cross_entropy_weight: of step 1's loss (mean over captions of their mean over tokens) on the batch's captions.
         label_smoothing: of that loss.
         kl_weight: of the mean divergence, a token, from `reference`.
@@ -91,6 +107,11 @@ class SelfCritical(Objective):
         baseline: Baseline,
         normalise_advantages: Normalisation,
         reduction: Reduction,
+        updates_per_rollout: int = 1,
+        clip: float = 0.2,
+        clip_high: float | None = None,
+        mask_truncated: bool = False,
+        entropy_weight: float = 0.0,
         cross_entropy_weight: float = 0.0,
         label_smoothing: float = 0.0,
         kl_weight: float = 0.0,
@@ -107,19 +128,33 @@ class SelfCritical(Objective):
         self.baseline = baseline
         self.normalise_advantages = normalise_advantages
         self.reduction = reduction
+        self.updates = updates_per_rollout
+        self.counts_prepared = reduction == "batch"
+        self.clip = {"low": clip, "high": clip if clip_high is None else clip_high}
+        self.mask_truncated = mask_truncated
+        self.entropy_weight = entropy_weight
         self.cross_entropy_weight = cross_entropy_weight
         self.label_smoothing = label_smoothing
         self.kl_weight = kl_weight
         self.reference = reference.eval().requires_grad_(False) if reference is not None else None
         self.soft_references = soft_references
+        if candidates == "beam" and baseline in ("leave_one_out", "group_mean"):
+            LOGGER.warning(
+                'scst.candidates = "beam" with scst.baseline = "%s": beams are no sample of the model, and a baseline '
+                'of beams does not cancel out: use "multinomial", or the baseline "greedy"',
+                baseline,
+            )
 
     def set_mode(self, model: OFAModel) -> None:
         """No dropout, and batch normalisation by its running statistics: the sampled policy is the trained one."""
         model.eval()
 
     def count(self, batch: dict, step: int) -> int:
-        """Candidates that the loss of a batch is summed over."""
-        return batch["input_ids"].shape[0] * self.num_candidates
+        """Candidates that the loss of a batch is summed over; with the reduction "batch", their tokens."""
+        if self.reduction != "batch":
+            return batch["input_ids"].shape[0] * self.num_candidates
+        rollout: Rollout = batch["rollout"]
+        return int((rollout.kept & rollout.ended[..., None] if self.mask_truncated else rollout.kept).sum())
 
     def close(self) -> None:
         self.calculator.close()
@@ -134,8 +169,15 @@ class SelfCritical(Objective):
         drawn = without_forced_end(drawn, self.max_len_b, model.config.eos_token_id, model.config.pad_token_id)
         rewards = self._submit(drawn, batch, model.config.eos_token_id, model.config.pad_token_id)
         greedy = 1 if self.baseline == "greedy" else 0
-        rollout = Rollout(encoded, drawn[:, greedy:], rewards, time.perf_counter() - started)
+        tokens, seconds = drawn[:, greedy:], time.perf_counter() - started
+        kept, ended = tokens.ne(model.config.pad_token_id), tokens.eq(model.config.eos_token_id).any(-1)
+        rollout = Rollout(encoded, tokens, kept, ended, rewards, seconds)
         return batch | {"rollout": rollout}
+
+    def again(self, model: OFAModel, batch: dict) -> dict:
+        """The batch with its candidates on what the encoder says by now."""
+        encoded = model.encoder(batch["input_ids"], batch["patch_images"], batch["patch_masks"], batch["image_index"])
+        return batch | {"rollout": replace(batch["rollout"], encoded=encoded)}
 
     def _draw(self, model: OFAModel, encoded: OFAEncoderOutput) -> Tensor:
         """Candidates [M, K, T], or with the greedy captions first [M, 1 + K, T], with an end forced a token late."""
@@ -183,33 +225,64 @@ class SelfCritical(Objective):
         """The summed loss of one micro-batch; waits for its rewards."""
         rollout: Rollout = batch["rollout"]
         logits, kept, target = candidate_logits(model, rollout.encoded, rollout.tokens)
-        log_probs = token_log_probs(logits, target)
+        log_probs = self._log_probs(model, logits, kept, target)
         scored = rollout.rewards.result()
         total = torch.as_tensor(scored.total, dtype=torch.float32, device=logits.device)
         greedy = total[:, 0] if self.baseline == "greedy" else None
         rewards = total[:, total.shape[1] - self.num_candidates :]
         advantage = advantages(rewards, baseline=self.baseline, greedy=greedy, normalise=self.normalise_advantages)
-        loss = policy_loss(log_probs, kept, advantage.flatten(), self.reduction)
+        loss, clipped_logs = self._policy_loss(rollout, log_probs, kept, advantage.flatten())
         extra, extra_logs = self._extra_terms(model, batch, rollout, logits, kept)
         loss = loss + extra
-        units = kept.shape[0]
+        units = self.count(batch, step)
+        with torch.no_grad():
+            entropy = token_entropy(logits).sum()
         logs = {
             "loss": (loss.detach(), units),
-            "entropy": (token_entropy(logits).sum(), target.shape[0]),
+            "entropy": (entropy, target.shape[0]),
             "sample_s": (torch.tensor(rollout.seconds), 1),
             "reward_s": (torch.tensor(scored.seconds), 1),
             **reward_logs(scored, self.num_candidates),
             **candidate_logs(rollout.tokens, model.config.eos_token_id, model.config.pad_token_id),
             **advantage_logs(rewards, advantage),
+            **clipped_logs,
             **extra_logs,
         }
         return ObjectiveOutput(loss, logs)
 
+    def _log_probs(self, model: OFAModel, logits: Tensor, kept: Tensor, target: Tensor) -> Tensor:
+        """[n] of the tokens, under what they were drawn from; of beams, which are not drawn, under the model."""
+        if self.candidates == "beam":
+            return token_log_probs(logits, target)
+        # Sampling never draws padding, nor an end before the first word.
+        first = torch.zeros_like(kept)
+        first[:, 0] = True
+        pad, eos = model.config.pad_token_id, model.config.eos_token_id
+        banned = torch.stack([torch.full_like(target, pad), torch.where(first[kept], eos, pad)], dim=1)
+        return drawn_log_probs(logits, target, banned, **self.drawing)
+
+    def _policy_loss(
+        self, rollout: Rollout, log_probs: Tensor, kept: Tensor, advantage: Tensor
+    ) -> tuple[Tensor, dict[str, tuple[Tensor, float]]]:
+        """The policy gradient's loss, and what is clipped of it; advantages [N]."""
+        if self.mask_truncated:
+            advantage = advantage * rollout.ended.flatten()
+        settings: dict[str, Any] = {"reduction": self.reduction, "longest": self.max_len_b + 1}
+        if self.updates == 1:
+            return policy_loss(log_probs, kept, advantage, **settings), {}
+        if rollout.before is None:
+            rollout.before = log_probs.detach()
+        each = advantage[:, None].expand_as(kept)[kept]
+        clipped = clipped_share(log_probs, rollout.before, each, **self.clip)
+        loss = clipped_loss(log_probs, rollout.before, kept, advantage, **settings, **self.clip)
+        return loss, {"clipped": (clipped, len(each))}
+
     def _extra_terms(
         self, model: OFAModel, batch: dict, rollout: Rollout, logits: Tensor, kept: Tensor
     ) -> tuple[Tensor, dict[str, tuple[Tensor, float]]]:
-        """The cross-entropy and divergence terms, scaled so that division by the number of candidates makes means."""
+        """The entropy, cross-entropy and divergence terms, scaled so that division by the units makes means."""
         total, logs = logits.new_zeros((), dtype=torch.float32), {}
+        units = self.count(batch, 0)
         if self.cross_entropy_weight:
             target, index = batch["target"], batch["encoder_index"]
             hidden = model.decode(rollout.encoded, batch["decoder_input_ids"], index)
@@ -218,7 +291,10 @@ class SelfCritical(Objective):
             losses, _ = token_losses(expected, target[known], self.label_smoothing)
             mean = mean_by_caption(losses, known)
             logs["cross_entropy"] = (mean.detach(), target.shape[0])
-            total = total + self.cross_entropy_weight * mean * (kept.shape[0] / target.shape[0])
+            total = total + self.cross_entropy_weight * mean * (units / target.shape[0])
+        scale = units / kept.shape[0]
+        if self.entropy_weight:
+            total = total - self.entropy_weight * scale * mean_by_caption(token_entropy(logits), kept)
         if self.kl_weight:
             assert self.reference is not None
             with torch.no_grad():
@@ -228,7 +304,7 @@ class SelfCritical(Objective):
                 before, _, _ = candidate_logits(self.reference, encoded, rollout.tokens)
             mean = mean_by_caption(divergence(logits, before), kept)
             logs["kl"] = (mean.detach(), kept.shape[0])
-            total = total + self.kl_weight * mean
+            total = total + self.kl_weight * scale * mean
         return total, logs
 
 
