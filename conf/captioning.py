@@ -239,8 +239,8 @@ class ScstConfig:
     )
     reduction: Literal["sequence", "token", "constant", "batch"] = opt(
         "sequence",
-        "a candidate's loss is the sum over its tokens, their mean (token), or their sum over max_len_b + 1 (constant), "
-        "and the loss is the mean over candidates; batch = the mean over all tokens of the batch",
+        "a candidate's loss is its tokens' sum, their mean (token), or their sum over max_len_b + 1 (constant); "
+        "the loss is the mean over candidates; batch = the mean over all tokens of the batch",
     )
     updates_per_rollout: int = opt(
         1, "steps of the optimizer on the same candidates; a step of the run is one rollout", low=1
@@ -253,13 +253,22 @@ class ScstConfig:
     entropy_weight: float = opt(0.0, "weight of the mean entropy of a token, in nats, which it keeps high", low=0)
     cross_entropy_weight: float = opt(0.0, "weight of step 1's loss on the images' own captions", low=0)
     kl_weight: float = opt(0.0, "weight of the divergence from the model that step 2 starts from", low=0)
-    rewards: dict[str, Any] = opt({"cider-d": 1.0}, "reward -> weight; a reward of weight 0 is only logged")
+    rewards: dict[str, Any] = opt(
+        {"cider-d": 1.0},
+        "reward -> weight; a reward of weight 0 is only logged; file:PATH.py:FUNCTION and http://HOST:PORT are rewards "
+        "of your own",
+    )
     normalise_rewards: bool = opt(False, "bring each reward to mean 0, deviation 1 over its group before weighting")
     soft_references: float = opt(
         0.0, "weight of an image's captions in other styles as references, beside the asked style's", low=0, high=1
     )
     document_frequency: str | None = opt(None, "CIDEr-D's table from a file; null = counted in the training captions")
     workers: int = opt(2, "threads that compute rewards", low=1)
+    http_timeout_s: float = opt(10.0, "seconds that a reward's server may take to answer", above=0)
+    http_retries: int = opt(2, "how often a request to a reward's server is repeated that failed", low=0)
+    samples_every: int = opt(
+        100, "updates between two entries of samples.jsonl: sampled captions with their rewards; 0 = none", low=0
+    )
 
     def check(self) -> Iterator[str]:
         """What contradicts what, with its remedy."""

@@ -72,6 +72,7 @@ def context(runs: Sequence[EvaluatedRun], captions: int, replicates: int, descri
         "controls": tables.controls(runs),
         "confusions": [(run.name, _confusion(run)) for run in runs if run.metric("style.confusion")],
         "curves": _curves(runs, colours),
+        "samples": [(run.name, table) for run in runs if (table := tables.samples(run))],
         "parameters": _parameters(runs, colours),
         "settings": tables.settings(runs),
         "configurations": [(run.name, json.dumps(run.conf, indent=1)) for run in runs if run.conf],

@@ -41,6 +41,7 @@ from trainers.policy_gradient import (
     token_log_probs,
 )
 from trainers.scst_logs import advantage_logs, candidate_logs, reward_logs
+from trainers.scst_samples import sample_rows
 
 Decode = Callable[[list[list[int]]], list[str]]
 SoftReferences = Callable[[str, str], Sequence[str]]
@@ -56,6 +57,7 @@ class Rollout:
     Attributes:
         encoded: the encoder's pass, with gradient.
         tokens: [M, K, T] candidates with eos where they ended, padded; the greedy captions are not among them.
+        captions: [M] the same as text, the greedy captions first where they are there.
         kept: [M, K, T] bool, false at padding; ended: [M, K] bool, whether a candidate wrote its end.
         rewards: of [M, K] candidates, or [M, 1 + K] with the greedy captions first.
         seconds: that sampling took.
@@ -64,6 +66,7 @@ class Rollout:
 
     encoded: OFAEncoderOutput
     tokens: Tensor
+    captions: Sequence[Sequence[Candidate]]
     kept: Tensor
     ended: Tensor
     rewards: "Future[Rewards]"
@@ -130,7 +133,7 @@ class SelfCritical(Objective):
         self.reduction = reduction
         self.updates = updates_per_rollout
         self.counts_prepared = reduction == "batch"
-        self.clip = {"low": clip, "high": clip if clip_high is None else clip_high}
+        self.low, self.high = clip, clip if clip_high is None else clip_high
         self.mask_truncated = mask_truncated
         self.entropy_weight = entropy_weight
         self.cross_entropy_weight = cross_entropy_weight
@@ -138,6 +141,7 @@ class SelfCritical(Objective):
         self.kl_weight = kl_weight
         self.reference = reference.eval().requires_grad_(False) if reference is not None else None
         self.soft_references = soft_references
+        self._last: tuple[list[dict[str, Any]], Sequence[Sequence[Candidate]], Rewards] | None = None
         if candidates == "beam" and baseline in ("leave_one_out", "group_mean"):
             LOGGER.warning(
                 'scst.candidates = "beam" with scst.baseline = "%s": beams are no sample of the model, and a baseline '
@@ -167,11 +171,12 @@ class SelfCritical(Objective):
         started = time.perf_counter()
         drawn = self._draw(model, encoded)
         drawn = without_forced_end(drawn, self.max_len_b, model.config.eos_token_id, model.config.pad_token_id)
-        rewards = self._submit(drawn, batch, model.config.eos_token_id, model.config.pad_token_id)
+        captions = self._captions(drawn, model.config.eos_token_id, model.config.pad_token_id)
+        rewards = self._submit(captions, batch)
         greedy = 1 if self.baseline == "greedy" else 0
         tokens, seconds = drawn[:, greedy:], time.perf_counter() - started
         kept, ended = tokens.ne(model.config.pad_token_id), tokens.eq(model.config.eos_token_id).any(-1)
-        rollout = Rollout(encoded, tokens, kept, ended, rewards, seconds)
+        rollout = Rollout(encoded, tokens, captions, kept, ended, rewards, seconds)
         return batch | {"rollout": rollout}
 
     def again(self, model: OFAModel, batch: dict) -> dict:
@@ -204,20 +209,26 @@ class SelfCritical(Objective):
         padded = pad_sequence(flat, batch_first=True, padding_value=model.config.pad_token_id)
         return padded.view(len(found), width, -1).to(encoded.last_hidden_state.device)
 
-    def _submit(self, drawn: Tensor, batch: dict, eos: int, pad: int) -> "Future[Rewards]":
-        prompts, width, _ = drawn.shape
-        rows = drawn.flatten(0, 1).tolist()
+    def _captions(self, drawn: Tensor, eos: int, pad: int) -> list[list[Candidate]]:
+        rows, width = drawn.flatten(0, 1).tolist(), drawn.shape[1]
         texts = self.decode([[token for token in row if token not in (eos, pad)] for row in rows])
         captions = [Candidate(text, eos in row) for text, row in zip(texts, rows, strict=True)]
+        return [captions[start : start + width] for start in range(0, len(captions), width)]
+
+    def _submit(self, captions: Sequence[Sequence[Candidate]], batch: dict) -> "Future[Rewards]":
         asked = requests_of_prompts(batch)
         soft = self.soft_references
         return self.calculator.submit(
-            [captions[i * width : (i + 1) * width] for i in range(prompts)],
+            captions,
             [request["references"] for request in asked],
             [request["style"] for request in asked],
             [request["image_id"] for request in asked],
             [soft(request["image_id"], request["style"]) for request in asked] if soft else None,
         )
+
+    def sampled(self) -> list[dict[str, Any]]:
+        """What was sampled and scored last, a row a candidate; see `scst_samples.sample_rows`."""
+        return sample_rows(*self._last, kind=self.candidates, drawn=self.num_candidates) if self._last else []
 
     # --- inside the wrapped forward ----------------------------------------------------------------------------------
 
@@ -227,6 +238,7 @@ class SelfCritical(Objective):
         logits, kept, target = candidate_logits(model, rollout.encoded, rollout.tokens)
         log_probs = self._log_probs(model, logits, kept, target)
         scored = rollout.rewards.result()
+        self._last = (requests_of_prompts(batch), rollout.captions, scored)
         total = torch.as_tensor(scored.total, dtype=torch.float32, device=logits.device)
         greedy = total[:, 0] if self.baseline == "greedy" else None
         rewards = total[:, total.shape[1] - self.num_candidates :]
@@ -267,14 +279,16 @@ class SelfCritical(Objective):
         """The policy gradient's loss, and what is clipped of it; advantages [N]."""
         if self.mask_truncated:
             advantage = advantage * rollout.ended.flatten()
-        settings: dict[str, Any] = {"reduction": self.reduction, "longest": self.max_len_b + 1}
+        longest = self.max_len_b + 1
         if self.updates == 1:
-            return policy_loss(log_probs, kept, advantage, **settings), {}
+            return policy_loss(log_probs, kept, advantage, self.reduction, longest=longest), {}
         if rollout.before is None:
             rollout.before = log_probs.detach()
         each = advantage[:, None].expand_as(kept)[kept]
-        clipped = clipped_share(log_probs, rollout.before, each, **self.clip)
-        loss = clipped_loss(log_probs, rollout.before, kept, advantage, **settings, **self.clip)
+        clipped = clipped_share(log_probs, rollout.before, each, low=self.low, high=self.high)
+        loss = clipped_loss(
+            log_probs, rollout.before, kept, advantage, self.reduction, longest=longest, low=self.low, high=self.high
+        )
         return loss, {"clipped": (clipped, len(each))}
 
     def _extra_terms(

@@ -142,6 +142,7 @@ def test_banned_tokens_that_had_nearly_everything_leave_finite_numbers():
     found = drawn_log_probs(logits, torch.tensor([2]), torch.tensor([[0, 0]]), **drawing)
     torch.testing.assert_close(found, token_log_probs(logits[:, 1:], torch.tensor([1])))
     found.sum().backward()
+    assert logits.grad is not None
     assert torch.isfinite(logits.grad).all()
 
 
