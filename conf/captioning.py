@@ -295,6 +295,9 @@ class EvalConfig(ScoringConfig):
         0.0,
         "how far decoding goes away from the image's other styles: 0 = not at all, or an object {style: number}",
     )
+    style_intensity: float = opt(
+        1.0, "how strong the asked style is: 1 = as trained, 0 = no style in particular, above 1 = further than trained"
+    )
     image_guidance: float = opt(0.0, "how far decoding goes away from what is said without the image; 0 = not at all")
     scorer: Literal["stylecap", "pycocoevalcap"] = opt(
         "stylecap", "this project's scorers (no Java for BLEU, ROUGE, CIDEr), or the original tool chain"

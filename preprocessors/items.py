@@ -116,6 +116,10 @@ class ItemBuilder:
             self._encoded[text] = self._bracketed(text)
         return self._encoded[text]
 
+    def remember_prompt(self, text: str, ids: Tensor) -> None:
+        """What `encode_prompt` gives for a text, in place of what the tokenizer makes of it."""
+        self._encoded[text] = ids
+
     def _bracketed(self, text: str) -> Tensor:
         return torch.tensor([BOS, *self.tokenizer.encode_text(text), EOS])
 
