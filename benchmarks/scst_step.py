@@ -76,6 +76,8 @@ def random_batch(images: int, side: int, device: str) -> dict[str, Any]:
     """What the collate of a run would give for `images` images with a prompt each."""
     import torch
 
+    from preprocessors.collate import Asked
+
     prompts = torch.randint(4, 50000, (images, 15), device=device)
     prompts[:, 0], prompts[:, -1] = 0, 2
     pixels = torch.randn(images, 3, side, side, device=device).contiguous(memory_format=torch.channels_last)
@@ -87,6 +89,7 @@ def random_batch(images: int, side: int, device: str) -> dict[str, Any]:
         "image_index": torch.arange(images, device=device),
         "encoder_index": torch.arange(images, device=device),
         "requests": requests,
+        "asked": Asked.of(range(images), [0] * images, requests),
     }
 
 

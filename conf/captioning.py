@@ -89,6 +89,11 @@ class StyleConfig:
     unknown_style: Literal["error", "token"] = opt(
         "error", "a style outside the style map is an error, or becomes one token reserved for that"
     )
+    place: Literal["prompt", "decoder"] = opt(
+        "prompt",
+        "where the style stands: in the prompt; or in the decoder, where a caption starts with the style's token "
+        "instead of bos, and all styles of an image share one pass of the encoder",
+    )
     style_map: str | None = opt(None, "JSON {style: token} to use; null = the checkpoint's, else made from data.styles")
 
     def check(self) -> Iterator[str]:
@@ -97,6 +102,8 @@ class StyleConfig:
             yield f"style.prompt = {json.dumps(self.prompt)} must hold {{}} once and no other brace"
         if self.unknown_style == "token" and not self.tokenize_style:
             yield 'style.unknown_style = "token" needs style.tokenize_style = true'
+        if self.place == "decoder" and not self.tokenize_style:
+            yield 'style.place = "decoder" needs style.tokenize_style = true: a caption starts with one token'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -43,8 +43,8 @@ def compare_runs(runs: Sequence[str], against: Sequence[str] | None, replicates:
         again = [run for run in side if against is not None and (list(side).count(run) > 1 or run in others)]
         if again:
             raise ValueError(f"{again[0]} is named twice: a run counts once, on one side")
-    sides = [[read_contributions(run) for run in side] for side in (first, second)]
-    return Comparison(compare_groups(*sides, replicates), first, second)
+    former, latter = ([read_contributions(run) for run in side] for side in (first, second))
+    return Comparison(compare_groups(former, latter, replicates), first, second)
 
 
 def to_json(comparison: Comparison) -> dict[str, Any]:

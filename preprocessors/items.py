@@ -1,6 +1,6 @@
 """From a picture and what is asked of it to an item that `collate` joins into a batch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, Self
 
@@ -46,6 +46,7 @@ class ItemBuilder:
     max_tgt_length: int  # words
     lowercase: bool
     max_target_tokens: int = MAX_TARGET_TOKENS
+    own: Mapping[str, int] = field(default_factory=dict)  # ids beyond the vocabulary of styles beside those of the map
     _encoded: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -85,6 +86,7 @@ class ItemBuilder:
             "patch_mask": image is not None,
             "prompts": [self.encode_prompt(text) for text in rows],
             "captions": captions,
+            "starts": [self.start_token(request.style) for request in requests],
             "requests": [self._plain(request) for request in requests],
         }
         if tasks:
@@ -105,6 +107,7 @@ class ItemBuilder:
         item["tasks"] = [0] * len(requests)
         for task, row, text, answer in tasks.questions(captions, self.prompt, generator, other):
             item["captions"].append((len(item["prompts"]), self._encode_answer(answer)))
+            item["starts"].append(BOS)
             # Not kept: hardly any of these prompts occurs twice.
             item["prompts"].append(self._bracketed(text))
             item["requests"].append(item["requests"][row])
@@ -119,6 +122,13 @@ class ItemBuilder:
     def remember_prompt(self, text: str, ids: Tensor) -> None:
         """What `encode_prompt` gives for a text, in place of what the tokenizer makes of it."""
         self._encoded[text] = ids
+
+    def start_token(self, style: str) -> int:
+        """The token that a caption of a style starts with."""
+        if style in self.own and self.prompt.place == "decoder":
+            return self.own[style]
+        start = self.prompt.start(style)
+        return BOS if start is None else self.tokenizer.encode_text(start)[0]
 
     def _bracketed(self, text: str) -> Tensor:
         return torch.tensor([BOS, *self.tokenizer.encode_text(text), EOS])

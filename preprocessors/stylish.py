@@ -22,6 +22,7 @@ _SETTINGS = (
     "prompt",
     "tokenize_style",
     "unknown_style",
+    "place",
     "patch_image_size",
     "max_image_size",
     "max_tgt_length",
@@ -60,6 +61,7 @@ class OfaStylishImageCaptioningPreprocessor(Preprocessor):
         prompt: str,
         tokenize_style: bool,
         unknown_style: Literal["error", "token"],
+        place: Literal["prompt", "decoder"] = "prompt",
         patch_image_size: int,
         max_image_size: int,
         max_tgt_length: int,
@@ -77,6 +79,7 @@ class OfaStylishImageCaptioningPreprocessor(Preprocessor):
             "prompt": prompt,
             "tokenize_style": tokenize_style,
             "unknown_style": unknown_style,
+            "place": place,
             "patch_image_size": patch_image_size,
             "max_image_size": max_image_size,
             "max_tgt_length": max_tgt_length,
@@ -85,7 +88,7 @@ class OfaStylishImageCaptioningPreprocessor(Preprocessor):
         }
         self.builder = ItemBuilder(
             tokenizer=self.tokenizer,
-            prompt=Prompt(prompt, tokenize_style, self.style_map, unknown_style),
+            prompt=Prompt(prompt, tokenize_style, self.style_map, unknown_style, place),
             transform=self._transform(),
             max_tgt_length=max_tgt_length,
             lowercase=lowercase,
@@ -104,7 +107,8 @@ class OfaStylishImageCaptioningPreprocessor(Preprocessor):
             raise ValueError(f"cannot read {path}: {error.strerror}; name a directory written by training") from error
         except ValueError as error:
             raise ValueError(f"{path} is not valid JSON: {error}") from error
-        section = content.get("preprocessor", {}) if isinstance(content, dict) else {}
+        section: dict[str, Any] = {"place": "prompt"}  # the only one that earlier programs knew
+        section |= content.get("preprocessor", {}) if isinstance(content, dict) else {}
         missing = [key for key in _SETTINGS if key not in section]
         if missing:
             raise ValueError(f"{path}: preprocessor lacks {', '.join(missing)}; name a directory written by training")

@@ -170,5 +170,5 @@ class CrossEntropy(Objective):
 def caption_logits(model: OFAModel, batch: dict, kept: Tensor) -> Tensor:
     """Logits [n, V] at the caption positions where `kept` [N, T]: padding never reaches the output projection."""
     encoded = model.encoder(batch["input_ids"], batch["patch_images"], batch["patch_masks"], batch["image_index"])
-    hidden = model.decode(encoded, batch["decoder_input_ids"], batch["encoder_index"])
+    hidden = model.decode(encoded, batch["decoder_input_ids"], None if batch.get("even") else batch["encoder_index"])
     return model.decoder.output_projection(hidden[kept])

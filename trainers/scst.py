@@ -10,7 +10,7 @@ Shapes: M prompts, K candidates a prompt, N = M·K captions, T positions, n toke
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -22,6 +22,7 @@ from torch.nn.utils.rnn import pad_sequence
 from models.ofa import OFAModel
 from models.ofa.encoder import OFAEncoderOutput
 from models.ofa.generation import sample_encoded, search_encoded
+from preprocessors.collate import Asked
 from rewards.base import Candidate
 from rewards.calculator import RewardCalculator, Rewards
 from trainers.cross_entropy import token_losses
@@ -141,7 +142,7 @@ class SelfCritical(Objective):
         self.kl_weight = kl_weight
         self.reference = reference.eval().requires_grad_(False) if reference is not None else None
         self.soft_references = soft_references
-        self._last: tuple[list[dict[str, Any]], Sequence[Sequence[Candidate]], Rewards] | None = None
+        self._last: tuple[Sequence[Mapping[str, Any]], Sequence[Sequence[Candidate]], Rewards] | None = None
         if candidates == "beam" and baseline in ("leave_one_out", "group_mean"):
             LOGGER.warning(
                 'scst.candidates = "beam" with scst.baseline = "%s": beams are no sample of the model, and a baseline '
@@ -156,7 +157,7 @@ class SelfCritical(Objective):
     def count(self, batch: dict, step: int) -> int:
         """Candidates that the loss of a batch is summed over; with the reduction "batch", their tokens."""
         if self.reduction != "batch":
-            return batch["input_ids"].shape[0] * self.num_candidates
+            return len(batch["asked"].requests) * self.num_candidates
         rollout: Rollout = batch["rollout"]
         return int((rollout.kept & rollout.ended[..., None] if self.mask_truncated else rollout.kept).sum())
 
@@ -167,7 +168,7 @@ class SelfCritical(Objective):
 
     def prepare(self, model: OFAModel, batch: dict) -> dict:
         """The batch with its `rollout`: candidates sampled, and on their way to be scored."""
-        encoded = model.encoder(batch["input_ids"], batch["patch_images"], batch["patch_masks"], batch["image_index"])
+        encoded = encode_asked(model, batch)
         started = time.perf_counter()
         drawn = self._draw(model, encoded)
         drawn = without_forced_end(drawn, self.max_len_b, model.config.eos_token_id, model.config.pad_token_id)
@@ -181,8 +182,7 @@ class SelfCritical(Objective):
 
     def again(self, model: OFAModel, batch: dict) -> dict:
         """The batch with its candidates on what the encoder says by now."""
-        encoded = model.encoder(batch["input_ids"], batch["patch_images"], batch["patch_masks"], batch["image_index"])
-        return batch | {"rollout": replace(batch["rollout"], encoded=encoded)}
+        return batch | {"rollout": replace(batch["rollout"], encoded=encode_asked(model, batch))}
 
     def _draw(self, model: OFAModel, encoded: OFAEncoderOutput) -> Tensor:
         """Candidates [M, K, T], or with the greedy captions first [M, 1 + K, T], with an end forced a token late."""
@@ -216,7 +216,7 @@ class SelfCritical(Objective):
         return [captions[start : start + width] for start in range(0, len(captions), width)]
 
     def _submit(self, captions: Sequence[Sequence[Candidate]], batch: dict) -> "Future[Rewards]":
-        asked = requests_of_prompts(batch)
+        asked = batch["asked"].requests
         soft = self.soft_references
         return self.calculator.submit(
             captions,
@@ -238,7 +238,7 @@ class SelfCritical(Objective):
         logits, kept, target = candidate_logits(model, rollout.encoded, rollout.tokens)
         log_probs = self._log_probs(model, logits, kept, target)
         scored = rollout.rewards.result()
-        self._last = (requests_of_prompts(batch), rollout.captions, scored)
+        self._last = (batch["asked"].requests, rollout.captions, scored)
         total = torch.as_tensor(scored.total, dtype=torch.float32, device=logits.device)
         greedy = total[:, 0] if self.baseline == "greedy" else None
         rewards = total[:, total.shape[1] - self.num_candidates :]
@@ -298,7 +298,8 @@ class SelfCritical(Objective):
         total, logs = logits.new_zeros((), dtype=torch.float32), {}
         units = self.count(batch, 0)
         if self.cross_entropy_weight:
-            target, index = batch["target"], batch["encoder_index"]
+            target = batch["target"]
+            index = torch.tensor(batch["asked"].index, device=target.device)
             hidden = model.decode(rollout.encoded, batch["decoder_input_ids"], index)
             known = target.ne(model.config.pad_token_id)
             expected = model.decoder.output_projection(hidden[known])
@@ -312,9 +313,7 @@ class SelfCritical(Objective):
         if self.kl_weight:
             assert self.reference is not None
             with torch.no_grad():
-                encoded = self.reference.encoder(
-                    batch["input_ids"], batch["patch_images"], batch["patch_masks"], batch["image_index"]
-                )
+                encoded = encode_asked(self.reference, batch)
                 before, _, _ = candidate_logits(self.reference, encoded, rollout.tokens)
             mean = mean_by_caption(divergence(logits, before), kept)
             logs["kl"] = (mean.detach(), kept.shape[0])
@@ -339,14 +338,14 @@ def candidate_logits(model: OFAModel, encoded: OFAEncoderOutput, tokens: Tensor)
     tokens [n]."""
     flat = tokens.flatten(0, 1)
     kept = flat.ne(model.config.pad_token_id)
-    start = torch.full_like(flat[:, :1], model.config.decoder_start_token_id)
+    start = encoded.first_tokens(model.config.decoder_start_token_id, tokens.shape[1])[:, None]
     hidden = model.decode(encoded, torch.cat([start, flat[:, :-1]], dim=1), None)
     return model.decoder.output_projection(hidden[kept]), kept, flat[kept]
 
 
-def requests_of_prompts(batch: dict) -> list[dict[str, Any]]:
-    """The request of each prompt [M]: that of the first caption asked with it."""
-    found: dict[int, dict[str, Any]] = {}
-    for row, request in zip(batch["encoder_index"].tolist(), batch["requests"], strict=True):
-        found.setdefault(row, request)
-    return [found[row] for row in range(batch["input_ids"].shape[0])]
+def encode_asked(model: OFAModel, batch: Mapping[str, Any]) -> OFAEncoderOutput:
+    """A row for each of `batch["asked"]`, from one pass of the encoder over each prompt."""
+    asked: Asked = batch["asked"]
+    encoded = model.encoder(batch["input_ids"], batch["patch_images"], batch["patch_masks"], batch["image_index"])
+    device = batch["input_ids"].device
+    return encoded.rows(torch.tensor(asked.prompts, device=device), torch.tensor(asked.starts, device=device))

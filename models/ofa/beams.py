@@ -92,11 +92,11 @@ class Beams:
         dead: [b, k] places that an ended hypothesis keeps, because nothing was left to fill them.
     """
 
-    def __init__(self, prompts: int, beams: int, max_len: int, start: int, eos: int, like: Tensor):
+    def __init__(self, prompts: int, beams: int, max_len: int, start: Tensor, eos: int, like: Tensor):
         device = like.device
         self.beams, self.eos, self.last_step = beams, eos, max_len
         self.active = torch.arange(prompts, device=device)
-        self.tokens = torch.full((prompts * beams, 1), start, device=device)
+        self.tokens = start[:, None]
         self.scores = torch.zeros(prompts, beams, device=device)
         self.dead = torch.zeros(prompts, beams, dtype=torch.bool, device=device)
         self.finished = Finished(prompts, beams, max_len + 1, like)

@@ -21,7 +21,7 @@ from models.ofa.attention import (
 )
 from models.ofa.configuration import OFAConfig
 from models.ofa.dropout import ChannelDropout, Dropout
-from models.ofa.layers import OFAEncoderLayer, in_compute_dtype
+from models.ofa.layers import OFAEncoderLayer, embed_with, in_compute_dtype
 from models.ofa.resnet import image_tower
 
 TEXT, IMAGE = 0, 1  # rows of the type embedding
@@ -35,11 +35,29 @@ class OFAEncoderOutput(ModelOutput):
         last_hidden_state: [M, S, D].
         padding_mask: [M, S] bool, True where nothing may be attended to.
         position_embedding: [M, S, D] normed positions; every row is the same (a view, not a copy).
+        starts: [M] int64, the token that captions of a row start with; None for bos.
     """
 
     last_hidden_state: Tensor = None  # type: ignore[assignment]  # ModelOutput wants defaults
     padding_mask: Tensor = None  # type: ignore[assignment]
     position_embedding: Tensor = None  # type: ignore[assignment]
+    starts: Tensor | None = None
+
+    def rows(self, rows: Tensor, starts: Tensor | None = None) -> "OFAEncoderOutput":
+        """The rows named [m], in this order, whose captions start with `starts` [m], or as they would here."""
+        return OFAEncoderOutput(
+            last_hidden_state=self.last_hidden_state[rows],
+            padding_mask=self.padding_mask[rows],
+            position_embedding=self.position_embedding[:1].expand(len(rows), -1, -1),
+            starts=self.starts[rows] if starts is None and self.starts is not None else starts,
+        )
+
+    def first_tokens(self, bos: int, each: int) -> Tensor:
+        """[M * `each`] int64: what `each` captions of every row start with."""
+        if self.starts is None:
+            rows = self.last_hidden_state.shape[0] * each
+            return torch.full((rows,), bos, device=self.last_hidden_state.device)
+        return self.starts.repeat_interleave(each)
 
 
 class OFAEncoder(nn.Module):
@@ -134,12 +152,7 @@ class OFAEncoder(nn.Module):
 
     def embed_ids(self, input_ids: Tensor) -> Tensor:
         """Ids [M, L] -> [M, L, D]; those beyond the vocabulary from `own_embeddings`."""
-        if self.own_embeddings is None:
-            embedded: Tensor = self.embed_tokens(input_ids)
-            return embedded
-        own = input_ids - self.config.vocab_size
-        known = self.embed_tokens(input_ids.where(own < 0, self.config.pad_token_id))
-        return known.where((own < 0)[..., None], self.own_embeddings[own.clamp(min=0)])
+        return embed_with(self.embed_tokens, self.own_embeddings, input_ids)
 
     def embed_patches(self, patch_images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Pixels or features -> patch embeddings [B, P, D], their positions [1, P, D] and ids in the grid [P].

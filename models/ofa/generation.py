@@ -109,7 +109,7 @@ def search_encoded(
     prompts = encoded.last_hidden_state.shape[0]
     source = model.decoder.prepare(encoded, max_len_b + 1)
     caches = model.decoder.caches(prompts * count, max_len_b + 1, like=source.keys_values[0][0])
-    start = config.decoder_start_token_id
+    start = encoded.first_tokens(config.decoder_start_token_id, count)
     like = torch.empty(0, dtype=torch.int64, device=encoded.last_hidden_state.device)
     beams = Beams(prompts, count, max_len_b, start, config.eos_token_id, like=like)
     for step in range(max_len_b + 1):
@@ -229,7 +229,7 @@ def sample_encoded(
     rows = prompts * num_samples
     source = model.decoder.prepare(encoded, max_len_b + 1)
     caches = model.decoder.caches(rows, max_len_b + 1, like=source.keys_values[0][0])
-    tokens = torch.full((rows, 1), config.decoder_start_token_id, device=device)
+    tokens = encoded.first_tokens(config.decoder_start_token_id, num_samples)[:, None]
     ended = torch.zeros(rows, dtype=torch.bool, device=device)
     log_probs = []
     for step in range(max_len_b + 1):

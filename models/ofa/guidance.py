@@ -98,10 +98,12 @@ def search_guided(
     sources = [model.decoder.prepare(condition, max_len_b + 1) for condition in conditions]
     caches = [model.decoder.caches(prompts * count, max_len_b + 1, like=source.keys_values[0][0]) for source in sources]
     like = torch.empty(0, dtype=torch.int64, device=encoded.last_hidden_state.device)
-    beams = Beams(prompts, count, max_len_b, config.decoder_start_token_id, config.eos_token_id, like=like)
+    starts = [condition.first_tokens(config.decoder_start_token_id, count) for condition in conditions]
+    beams = Beams(prompts, count, max_len_b, starts[0], config.eos_token_id, like=like)
     for step in range(max_len_b + 1):
-        last = beams.tokens[:, -1]
-        logits = [model.decoder.step(last, step, *state) for state in zip(sources, caches, strict=True)]
+        last = starts if step == 0 else [beams.tokens[:, -1]] * len(sources)
+        states = zip(last, sources, caches, strict=True)
+        logits = [model.decoder.step(tokens, step, source, cache) for tokens, source, cache in states]
         own, *rest = [each.float().log_softmax(-1) for each in logits]
         found = iter(rest)
         said = [([next(found) for _ in others], _by_beam(strength, beams)) for others, strength in contrasts]

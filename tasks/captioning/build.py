@@ -194,6 +194,7 @@ def _preprocessor(
         style_map=style_map,
         prompt=style.prompt,
         tokenize_style=style.tokenize_style,
+        place=style.place,
         unknown_style=style.unknown_style,
         patch_image_size=data.patch_image_size,
         max_image_size=data.max_image_size,

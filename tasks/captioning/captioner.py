@@ -211,7 +211,7 @@ class Captioner:
     def _decode(
         self, batch: Mapping[str, Any], blank_images: bool, guidance: Guidance, search: Mapping[str, Any]
     ) -> list[Caption]:
-        """The captions of a batch, one a row of its `encoder_index`."""
+        """The captions of a batch, in the order of its requests."""
         device = self.model.device
         on_device = {name: batch[name].to(device, non_blocking=True) for name in ("input_ids", "image_index")}
         on_device["patch_images"] = batch["patch_images"].to(
@@ -221,7 +221,7 @@ class Captioner:
         found = decode_prompts(self.model, self.preprocessor.builder, {**batch, **on_device}, guidance, search)
         # A model whose numbers have run away finishes nothing: its caption is empty, and the scores will tell.
         captions = [self._caption(hypotheses[0]) if hypotheses else Caption("", False) for hypotheses in found]
-        return [captions[prompt] for prompt in batch["encoder_index"].tolist()]
+        return [captions[number] for number in batch["asked"].index]
 
     def _caption(self, best: Hypothesis) -> Caption:
         text = self.preprocessor.tokenizer.decode(best.tokens.tolist(), skip_special_tokens=True)

@@ -14,13 +14,13 @@ from torch.nn.utils.rnn import pad_sequence
 
 from models.ofa.beams import Hypothesis
 from models.ofa.encoder import OFAEncoderOutput
-from models.ofa.generation import beam_search, search_encoded
+from models.ofa.generation import search_encoded
 from models.ofa.guidance import Contrast, search_guided
 from models.ofa.mixtures import styles_in
 from models.ofa.modeling import OFAModel
 from models.ofa.styles import StyleMap
 from models.ofa.tokenization import PAD
-from trainers.scst import requests_of_prompts
+from trainers.scst import encode_asked
 
 if TYPE_CHECKING:
     from preprocessors.items import ItemBuilder
@@ -59,27 +59,21 @@ class Guidance:
 def decode_prompts(
     model: OFAModel, builder: "ItemBuilder", batch: Mapping[str, Any], guidance: Guidance, search: Mapping[str, Any]
 ) -> list[list[Hypothesis]]:
-    """The best captions of each prompt of a batch on the model's device, best first.
+    """The best captions of what a batch on the model's device asks for (`Asked`), best first.
 
     Args:
         batch: what `preprocessors.collate` makes; `patch_masks` false for an image that is absent.
         search: keywords of `generation.search_encoded`.
     """
-    styles = [request["style"] for request in requests_of_prompts(dict(batch))]
+    styles = [request["style"] for request in batch["asked"].requests]
     device = batch["input_ids"].device
     strengths = torch.tensor(guidance.strengths(styles, builder.prompt.style_map), device=device)
     guided = strengths.ne(0) | bool(guidance.image)
     if not guided.any():
-        return beam_search(
-            model,
-            batch["input_ids"],
-            batch["patch_images"],
-            batch["patch_masks"],
-            image_index=batch["image_index"],
-            **search,
-        )
+        return search_encoded(model, encode_asked(model, batch), **search)
     conditions = _Conditions(model, builder, batch)
-    images = batch["image_index"].tolist()
+    image_of = batch["image_index"].tolist()
+    images = [image_of[prompt] for prompt in batch["asked"].prompts]
     found: list[list[Hypothesis]] = [[] for _ in styles]
     plain, steered = (mask.nonzero().flatten().tolist() for mask in (~guided, guided))
     if plain:
@@ -102,25 +96,28 @@ def other_styles(style: str, styles: Sequence[str], most: int, within: Sequence[
 
 
 class _Conditions:
-    """What a batch's images and styles are encoded as; each pair of them once."""
+    """What a batch's images and styles are encoded as; each image once with every prompt."""
 
     def __init__(self, model: OFAModel, builder: "ItemBuilder", batch: Mapping[str, Any]) -> None:
         self.model, self.builder = model, builder
         self.device = batch["input_ids"].device
         self.styles = list(builder.prompt.style_map.tokens)
-        asked = [request["style"] for request in requests_of_prompts(dict(batch))]
-        pairs = dict.fromkeys(zip(batch["image_index"].tolist(), asked, strict=True))
+        asked = [request["style"] for request in batch["asked"].requests]
+        image_of = batch["image_index"].tolist()
+        pairs = dict.fromkeys((image_of[row], style) for row, style in zip(batch["asked"].prompts, asked, strict=True))
         for image, style in list(pairs):
             pairs |= dict.fromkeys((image, other) for other in self.others(style))
-        self.rows = {pair: row for row, pair in enumerate(pairs)}
-        image_index = torch.tensor([image for image, _ in pairs], device=self.device)
-        prompts = self._prompts([style for _, style in pairs])
+        # Styles that stand in the decoder share the prompt, and with it what is encoded.
+        self.texts = {style: builder.prompt.text(style) for _, style in pairs}
+        seen = dict.fromkeys((image, self.texts[style]) for image, style in pairs)
+        self.rows = {pair: row for row, pair in enumerate(seen)}
+        image_index = torch.tensor([image for image, _ in seen], device=self.device)
+        prompts = self._prompts([text for _, text in seen])
         self.encoded = model.encoder(prompts, batch["patch_images"], batch["patch_masks"], image_index)
-        self.imageless = {style: row for row, style in enumerate(dict.fromkeys(asked))}
+        self.imageless = {text: row for row, text in enumerate(dict.fromkeys(self.texts[style] for style in asked))}
         self.unseen = model.encoder(self._prompts(list(self.imageless)))
 
-    def _prompts(self, styles: Sequence[str]) -> Tensor:
-        texts = [self.builder.prompt.text(style) for style in styles]
+    def _prompts(self, texts: Sequence[str]) -> Tensor:
         rows = [self.builder.encode_prompt(text) for text in texts]
         return pad_sequence(rows, batch_first=True, padding_value=PAD).to(self.device)
 
@@ -129,9 +126,18 @@ class _Conditions:
         within = styles_in(style, self.builder.prompt.style_map)
         return other_styles(style, self.styles, MOST_STYLES, within)
 
+    def _of(self, encoded: OFAEncoderOutput, rows: Sequence[int], styles: Sequence[str]) -> OFAEncoderOutput:
+        starts = [self.builder.start_token(style) for style in styles]
+        return encoded.rows(torch.tensor(rows, device=self.device), torch.tensor(starts, device=self.device))
+
     def seen(self, pairs: Sequence[tuple[int, str]]) -> OFAEncoderOutput:
         """Images with styles, encoded."""
-        return _rows(self.encoded, [self.rows[pair] for pair in pairs])
+        rows = [self.rows[image, self.texts[style]] for image, style in pairs]
+        return self._of(self.encoded, rows, [style for _, style in pairs])
+
+    def without_image(self, styles: Sequence[str]) -> OFAEncoderOutput:
+        """Styles without an image, encoded."""
+        return self._of(self.unseen, [self.imageless[self.texts[style]] for style in styles], styles)
 
     def contrasts(self, asked: Sequence[tuple[int, str]], strengths: Tensor, image: float) -> list[Contrast]:
         """What is gone away from: the other styles, where any strength is not 0, and the missing image."""
@@ -146,17 +152,8 @@ class _Conditions:
             ]
             found.append(Contrast(conditions, strengths))
         if image:
-            found.append(Contrast([_rows(self.unseen, [self.imageless[style] for _, style in asked])], image))
+            found.append(Contrast([self.without_image([style for _, style in asked])], image))
         return found
-
-
-def _rows(encoded: OFAEncoderOutput, rows: Sequence[int]) -> OFAEncoderOutput:
-    index = torch.tensor(rows, device=encoded.last_hidden_state.device)
-    return OFAEncoderOutput(
-        last_hidden_state=encoded.last_hidden_state[index],
-        padding_mask=encoded.padding_mask[index],
-        position_embedding=encoded.position_embedding[:1].expand(len(rows), -1, -1),
-    )
 
 
 def _put(found: list[list[Hypothesis]], rows: Sequence[int], captions: Sequence[list[Hypothesis]]) -> None:

@@ -1,7 +1,7 @@
 """Requests for mixtures, intensities and described styles, as prompts that the model can read.
 
 No vocabulary grows and no weight changes: while captions are written, ids beyond the vocabulary stand in the place of
-the style token, and the encoder looks them up in a table of its own.
+the style token, and encoder and decoder look them up in a table of their own.
 """
 
 import contextlib
@@ -42,14 +42,15 @@ def own_styles(
     mixing = copy.copy(preprocessor)
     # Words that stand for a style in the prompt's text only; its ids are set below, and no tokenizer meets them.
     named = {style: f"<style {style}>" for style in own}
-    mixing.builder = replace(preprocessor.builder, prompt=replace(prompt, own=named), _encoded={})
-    slot = tokenizer.convert_tokens_to_ids(known.unknown)
+    ids_of = {style: model.config.vocab_size + row for row, style in enumerate(own)}
+    mixing.builder = replace(preprocessor.builder, prompt=replace(prompt, own=named), own=ids_of, _encoded={})
+    [slot] = tokenizer.encode_text(known.unknown)
     plain = preprocessor.builder.encode_prompt(prompt.fill(known.unknown))
-    for row, style in enumerate(own):
-        ids = plain.masked_fill(plain.eq(slot), model.config.vocab_size + row)
+    for style, token in ids_of.items() if prompt.place == "prompt" else ():
+        ids = plain.masked_fill(plain.eq(slot), token)
         mixing.builder.remember_prompt(mixing.builder.prompt.text(style), ids)
-    model.encoder.own_embeddings = torch.stack(list(own.values()))
+    model.encoder.own_embeddings = model.decoder.own_embeddings = torch.stack(list(own.values()))
     try:
         yield mixing
     finally:
-        model.encoder.own_embeddings = None
+        model.encoder.own_embeddings = model.decoder.own_embeddings = None

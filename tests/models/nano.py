@@ -121,9 +121,9 @@ def nano_preprocessor(styles: Sequence[str] = STYLES, **settings: Any) -> OfaSty
     )
 
 
-def nano_captioner(styles: Sequence[str] = STYLES) -> Captioner:
+def nano_captioner(styles: Sequence[str] = STYLES, **settings: Any) -> Captioner:
     """Its captions are noise, but differ between most pictures and styles."""
-    preprocessor = nano_preprocessor(styles)
+    preprocessor = nano_preprocessor(styles, **settings)
     model = nano_model(len(preprocessor.tokenizer), seed=2)
     with torch.no_grad():
         model.encoder.embed_tokens.weight.mul_(4)  # prompts and words far apart

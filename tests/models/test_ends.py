@@ -58,7 +58,7 @@ def test_the_models_own_end_at_the_limit_by_hand():
 
 def test_an_end_before_the_limit_is_the_models_own():
     like = torch.empty(0, dtype=torch.int64)
-    beams = Beams(1, 1, 3, 0, EOS, like)
+    beams = Beams(1, 1, 3, torch.zeros(1, dtype=torch.long), EOS, like)
     log_probs: Tensor = torch.full((1, 6), -5.0)
     log_probs[0, EOS] = -0.1
     assert beams.advance(log_probs, 1.0) is None
@@ -69,7 +69,7 @@ def test_an_end_before_the_limit_is_the_models_own():
 def test_a_cut_caption_is_told_from_one_that_ended_there():
     like = torch.empty(0, dtype=torch.int64)
     for own in (True, False):
-        beams = Beams(1, 1, 0, 0, EOS, like)
+        beams = Beams(1, 1, 0, torch.zeros(1, dtype=torch.long), EOS, like)
         log_probs = torch.full((1, 6), -torch.inf)
         log_probs[0, EOS] = -0.1
         beams.advance(log_probs, 1.0, torch.tensor([own]))

@@ -62,8 +62,8 @@ def test_vectors_by_hand():
     tokenizer = OFATokenizer.train(["a dark day", "gloomy and dark"] * 3, vocab_size=300, num_codes=5)
     ids = KNOWN.token_ids(tokenizer)
     table = torch.zeros(len(tokenizer), 2)
-    for style, vector in zip(ids, ([4.0, 0.0], [0.0, 4.0], [0.0, 0.0], [0.0, 0.0]), strict=True):
-        table[ids[style]] = torch.tensor(vector)
+    for style, numbers in zip(ids, ([4.0, 0.0], [0.0, 4.0], [0.0, 0.0], [0.0, 0.0]), strict=True):
+        table[ids[style]] = torch.tensor(numbers)
     mean = torch.tensor([1.0, 1.0])
 
     def vector(text: str) -> torch.Tensor | None:

@@ -8,12 +8,13 @@ from hypothesis import strategies as st
 from preprocessors.collate import collate
 
 
-def make_item(prompts, captions, *, size=2, mask=True):
+def make_item(prompts, captions, *, size=2, mask=True, starts=None):
     return {
         "patch_image": torch.zeros(3, size, size),
         "patch_mask": mask,
         "prompts": [torch.tensor([0, *prompt, 2]) for prompt in prompts],
         "captions": [(row, torch.tensor([*caption, 2])) for row, caption in captions],
+        "starts": starts or [0] * len(captions),
         "requests": [{"image_id": "x", "style": str(row), "references": ()} for row, _ in captions],
     }
 
@@ -37,9 +38,32 @@ def test_two_images_by_hand():
         "input_ids",
         "encoder_index",
         "decoder_input_ids",
+        "even",
         "target",
         "requests",
+        "asked",
     ]
+
+
+def test_what_is_asked_for_are_the_pairs_of_prompt_and_start():
+    first = make_item([[7]], [(0, [11]), (0, [12]), (0, [13])], starts=[5, 6, 5])
+    second = make_item([[7]], [(0, [14]), (0, []), (0, [15])], starts=[6, 6, 5])
+    batch = collate([first, second])
+    assert batch["decoder_input_ids"][:, 0].tolist() == [5, 6, 5, 6, 6, 5]
+    asked = batch["asked"]
+    assert (asked.prompts, asked.starts) == ([0, 0, 1, 1], [5, 6, 6, 5])
+    assert asked.index == [0, 1, 0, 2, 2, 3]
+    assert [request is batch["requests"][n] for request, n in zip(asked.requests, (0, 1, 3, 5), strict=True)] == [
+        True
+    ] * 4
+
+
+def test_captions_are_even_where_every_prompt_has_as_many_side_by_side():
+    one, two = [(0, [11])], [(0, [11]), (0, [12])]
+    apart = [(0, [11]), (1, [12]), (0, [13]), (1, [14])]
+    assert collate([make_item([[7]], two), make_item([[8]], two)])["even"]
+    assert not collate([make_item([[7]], two), make_item([[8]], one)])["even"]
+    assert not collate([make_item([[7], [8]], apart)])["even"]
 
 
 WORDS = st.lists(st.integers(3, 99), max_size=6)

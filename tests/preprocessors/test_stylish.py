@@ -79,6 +79,24 @@ def test_training_group(make, tokenizer):
     ]
 
 
+def test_in_the_decoder_the_style_is_the_start_and_the_prompt_is_shared(make, tokenizer):
+    samples = [Asked("Sweet", "a dog"), Asked("Cynical", "fast"), Asked("sweet", "runs")]
+    item = make(place="decoder")({"image": PIXELS, "samples": samples})
+    assert [tokenizer.decode(prompt) for prompt in item["prompts"]] == ["<s> write a  reply.</s>"]
+    assert [row for row, _ in item["captions"]] == [0, 0, 0]
+    assert [tokenizer.decode([start]).strip() for start in item["starts"]] == ["<code_0>", "<code_1>", "<code_0>"]
+    assert make()({"image": PIXELS, "samples": samples})["starts"] == [0, 0, 0]
+    with pytest.raises(ValueError, match="Sweat"):
+        make(place="decoder")({"image": PIXELS, "style": "Sweat"})
+
+
+def test_a_style_in_the_decoder_is_one_token(make):
+    with pytest.raises(ValueError, match=r"style.place = \"decoder\" needs style.tokenize_style = true"):
+        make(place="decoder", tokenize_style=False)
+    with pytest.raises(ValueError, match="style.place must be"):
+        make(place="encoder")
+
+
 def test_items_make_batches(make):
     preprocessor = make()
     asked = {"image": PIXELS, "samples": [Asked("Sweet", "a dog"), Asked("Cynical", "a dog")]}

@@ -23,9 +23,10 @@ SEARCH: dict[str, Any] = {
 PLAIN = SEARCH | {"batch_size": 4, "progress": False}
 
 
-@pytest.fixture(scope="module")
-def captioner() -> Captioner:
-    return nano_captioner()
+@pytest.fixture(scope="module", params=["prompt", "decoder"])
+def captioner(request: pytest.FixtureRequest) -> Captioner:
+    """Of a model that reads the style in the prompt, and of one that starts captions with it."""
+    return nano_captioner(place=request.param)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +67,8 @@ def test_the_search_goes_away_from_the_image_in_the_other_styles_and_from_no_ima
     pixels = captioner.preprocessor({"image": sample.image, "style": sample.style})["patch_image"][None]
 
     def encoded(style: str, image: torch.Tensor | None = pixels) -> Any:
-        return model.encoder(builder.encode_prompt(builder.prompt.text(style))[None], image)
+        row = model.encoder(builder.encode_prompt(builder.prompt.text(style))[None], image)
+        return row.rows(torch.tensor([0]), torch.tensor([builder.start_token(style)]))
 
     others = [encoded(style) for style in STYLES if style != sample.style]
     with torch.no_grad():

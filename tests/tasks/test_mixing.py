@@ -42,6 +42,20 @@ def test_weight_one_is_the_style_itself_and_plain_styles_stay_as_they_are(captio
     assert captions(captioner, picture, "Sweet", "Cynical") == plain
 
 
+def test_styles_that_a_caption_starts_with_are_mixed_as_well(captioner, picture):
+    builder = captioner.preprocessor.builder
+    in_decoder = dataclasses.replace(builder.prompt, place="decoder")
+    captioner.preprocessor.builder = dataclasses.replace(builder, prompt=in_decoder, _encoded={})
+    # So small a model writes its style's token again, which is another one than that of a mixture to the limits.
+    plain = captions(captioner, picture, "Sweet", "Cynical", no_repeat_ngram_size=0)
+    assert plain[0] != plain[1]
+    assert captions(captioner, picture, "1*Sweet", "0*Sweet + 1*cynical", no_repeat_ngram_size=0) == plain
+    assert captions(captioner, picture, "2*Sweet", no_repeat_ngram_size=1)
+    guided = captions(captioner, picture, "1*Sweet", "Sweet", style_guidance=3.0)
+    assert guided[0]
+    assert captioner.model.decoder.own_embeddings is None
+
+
 def test_intensity_is_of_all_requests(captioner, picture):
     asked = captions(captioner, picture, "2.5*Sweet", "2.5*Cynical")
     assert captions(captioner, picture, "Sweet", "Cynical", style_intensity=2.5) == asked

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from models.ofa import OFAModel
 from models.ofa.generation import sample_encoded
+from preprocessors.collate import Asked
 from rewards.base import Candidate
 from rewards.calculator import Rewards
-from tests.models.nano import EOS, PAD, PROMPTS, Batch, nano_model, prompt_batch
+from tests.models.nano import BOS, EOS, PAD, PROMPTS, Batch, nano_model, prompt_batch
 from trainers.scst import SelfCritical, candidate_logits, without_forced_end
 from trainers.scst_logs import HealthCheck, candidate_logs, reward_logs
 
@@ -72,6 +73,7 @@ def batch() -> Batch:
     """Two prompts of the first image, one of the second, one without its image."""
     plain = prompt_batch()
     order = torch.tensor([0, 1, 1, 2])
+    requests = [{"image_id": f"image{i}", "style": "Sweet", "references": [f"reference {i}"]} for i in order.tolist()]
     targets = torch.tensor([[7, 8, EOS], [9, EOS, PAD], [5, 6, EOS], [4, EOS, PAD]])
     return {
         "input_ids": plain["input_ids"][torch.tensor([0, 1, 0, 2])],
@@ -83,32 +85,32 @@ def batch() -> Batch:
             torch.cat([torch.zeros(4, 1, dtype=torch.bool), targets[:, :-1].eq(EOS)], 1), PAD
         ),
         "target": targets,
-        "requests": [
-            {"image_id": f"image{i}", "style": "Sweet", "references": [f"reference {i}"]} for i in order.tolist()
-        ],
+        "requests": requests,
+        "asked": Asked.of(range(4), [BOS] * 4, requests),
     }
 
 
 def plain_loss(model: OFAModel, batch: Batch, tokens: Tensor, rewards: Tensor) -> Tensor:
     """Every prompt with its own copy of its image, repeated once a candidate, read by the whole model."""
     total = torch.zeros(())
-    for prompt in range(tokens.shape[0]):
+    asked = batch["asked"]
+    for row, prompt in enumerate(asked.prompts):
         length = len(PROMPTS[[0, 1, 0, 2][prompt]])
         image = int(batch["image_index"][prompt])
         ids = batch["input_ids"][prompt, :length].expand(K, -1)
         pixels = batch["patch_images"][image].expand(K, -1, -1, -1)
         masks = batch["patch_masks"][image].expand(K)
-        start = torch.zeros(K, 1, dtype=torch.long)
-        inputs = torch.cat([start, tokens[prompt][:, :-1]], 1)
+        start = torch.full((K, 1), asked.starts[row])
+        inputs = torch.cat([start, tokens[row][:, :-1]], 1)
         logits = model(ids, pixels, masks, inputs).logits.clone()
         logits[..., PAD] = -torch.inf  # which sampling never draws, nor an end before the first word
         logits[:, 0, EOS] = -torch.inf
         log_p = logits.log_softmax(-1)
-        log_p = log_p.gather(2, tokens[prompt][..., None]).squeeze(2)
+        log_p = log_p.gather(2, tokens[row][..., None]).squeeze(2)
         for candidate in range(K):
-            others = [rewards[prompt, i] for i in range(K) if i != candidate]
-            advantage = rewards[prompt, candidate] - sum(others) / (K - 1)
-            total = total - advantage * log_p[candidate][tokens[prompt, candidate].ne(PAD)].sum()
+            others = [rewards[row, i] for i in range(K) if i != candidate]
+            advantage = rewards[row, candidate] - sum(others) / (K - 1)
+            total = total - advantage * log_p[candidate][tokens[row, candidate].ne(PAD)].sum()
     return total
 
 
@@ -118,7 +120,13 @@ def gradients(model: OFAModel) -> dict[str, Tensor]:
     return found
 
 
-def test_the_shared_pass_equals_repeating_every_image_for_every_candidate(model, batch):
+@pytest.mark.parametrize(
+    ("prompts", "starts"),
+    [([0, 1, 2, 3], [BOS] * 4), ([0, 0, 1, 2, 3], [5, 6, 5, 5, 6])],
+    ids=["a prompt for each style", "a start for each style"],
+)
+def test_the_shared_pass_equals_repeating_every_image_for_every_candidate(model, batch, prompts, starts):
+    batch["asked"] = Asked.of(prompts, starts, [batch["requests"][prompt] for prompt in prompts])
     scst = objective()
     scst.set_mode(model)
     torch.manual_seed(1)
