@@ -314,6 +314,13 @@ class EvalConfig(ScoringConfig):
         "encoder behind SBERT-sim and a second judge of style: minilm (EXTRAS=towers; left out without it), a folder "
         "of transformers, or null",
     )
+    clip: str | None = opt(
+        None, "folder of a CLIP model of transformers, for CLIPScore and RefCLIPScore; null = neither"
+    )
+    objects: str | None = opt(None, "objects in the images, as COCO's instances JSON has them, for CHAIR; null = none")
+    metrics: dict[str, Any] = opt(
+        {}, "metrics of your own: name -> file:PATH.py:FUNCTION, or an entry point of the group stylecap.metrics"
+    )
     tokenizer: Literal["ptb", "characters"] = opt(
         "ptb", "what scores and rewards count: words of English, or characters (Chinese, Japanese, Thai, ...)"
     )
@@ -330,6 +337,9 @@ class EvalConfig(ScoringConfig):
         yield from super().check()
         if self.min_len > self.max_len_b:
             yield f"eval.min_len = {self.min_len} is above eval.max_len_b = {self.max_len_b}; lower it"
+        for name, source in self.metrics.items():
+            if not isinstance(source, str):
+                yield f"eval.metrics: {name} is {json.dumps(source)}; it must be a string that names a function"
         for style, strength in self.style_guidance.items() if isinstance(self.style_guidance, dict) else ():
             if isinstance(strength, bool) or not isinstance(strength, int | float) or not math.isfinite(strength):
                 yield f"eval.style_guidance: the strength of {style} is {json.dumps(strength)}; it must be a number"

@@ -1,5 +1,6 @@
 """Evaluated runs side by side, one or several seeds each: scores with intervals, and whether the difference is real."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,9 @@ from data.files import read_list, read_object
 from data.run_folder import RunFolder
 from evaluation.bootstrap import Contributions, Difference
 from evaluation.seeds import compare_groups, statement
+from evaluation.signatures import differing
+
+LOGGER = logging.getLogger("stylecap")
 
 
 def read_contributions(run: str | Path) -> Contributions:
@@ -43,6 +47,9 @@ def compare_runs(runs: Sequence[str], against: Sequence[str] | None, replicates:
         again = [run for run in side if against is not None and (list(side).count(run) > 1 or run in others)]
         if again:
             raise ValueError(f"{again[0]} is named twice: a run counts once, on one side")
+    scored = [read_object(RunFolder(run).metrics) for run in [*first, *second] if RunFolder(run).metrics.exists()]
+    for name, different in differing(scored).items():
+        LOGGER.warning("%s was made in different ways and is not to be compared: %s", name, " and ".join(different))
     former, latter = ([read_contributions(run) for run in side] for side in (first, second))
     return Comparison(compare_groups(former, latter, replicates), first, second)
 

@@ -27,7 +27,18 @@ class Measure:
 CONTENT = (
     *(
         Measure(name, name, name)
-        for name in ("BLEU-1", "BLEU-4", "ROUGE-L", "CIDEr", "CIDEr-D", "METEOR", "SPICE", "SBERT-sim")
+        for name in (
+            "BLEU-1",
+            "BLEU-4",
+            "ROUGE-L",
+            "CIDEr",
+            "CIDEr-D",
+            "METEOR",
+            "SPICE",
+            "SBERT-sim",
+            "CLIPScore",
+            "RefCLIPScore",
+        )
     ),
 )
 STYLE = (
