@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from data.images import decode
@@ -47,7 +47,13 @@ class Clip:
                 "with config.json, weights and tokenizer, or set it to null"
             ) from error
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        return cls(path.name, model.to(device), tokenizer, known.get("image_mean", MEAN), known.get("image_std", STD))
+        return cls(
+            path.name,
+            nn.Module.to(model, device),
+            tokenizer,
+            known.get("image_mean", MEAN),
+            known.get("image_std", STD),
+        )
 
     @torch.inference_mode()
     def texts(self, texts: Sequence[str], *, batch_size: int = 64) -> np.ndarray:
