@@ -27,6 +27,7 @@ from conf.captioning import (
 from conf.common import RUNS as RUNS
 from conf.common import TaskConfig
 from conf.legacy import FOLDER, translate
+from conf.pretraining import PretrainingConfig
 from conf.typed import Entry, Key, build, describe, flatten, json_or_text, keys_of, opt, read_json_object
 
 CAPTIONING = "stylish-image-captioning"
@@ -78,7 +79,12 @@ class Config(TaskConfig):
         if annotations is None:
             raise ValueError(f'the configuration has no split "{split}": set data.{split} to its annotation file')
         names = ("format", "image_dir", "styles", "image_suffix", "default_style")
-        return {"annotations": annotations, **{name: getattr(data, name) for name in names}}
+        arguments = {"annotations": annotations, **{name: getattr(data, name) for name in names}}
+        if data.format in ("table", "messages"):
+            shared = [name for name in ("train", "val", "test") if getattr(data, name) == annotations]
+            arguments |= {"columns": data.columns, "unpack_to": os.path.join(self.work_dir, "cache", "pictures")}
+            arguments |= {"shared": shared, "held_out": data.held_out if len(shared) > 1 else 0.0}
+        return arguments
 
     def splits(self) -> list[str]:
         """The splits that have annotations."""
@@ -112,6 +118,7 @@ def register(config: type[TaskConfig]) -> type[TaskConfig]:
 
 register(Config)
 register(AnsweringConfig)
+register(PretrainingConfig)
 FLAT = {key.metadata["flat"]: name for name, key in KEYS.items() if key.metadata["flat"]}
 """Flat key of older configurations -> key."""
 

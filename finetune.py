@@ -1,4 +1,5 @@
-"""Stylecap's command line: what each command does; `conf/command_line.py` has the grammar.
+"""Stylecap's command line: what each command does; `conf/command_line.py` has the grammar,
+and `serving/commands.py` has those about models themselves.
 
 Parses, validates and wires; the work is done elsewhere. Importing this module and answering --help load nothing but the
 standard library: each command imports what it needs. Exit codes: 0 done; 1 a bug (with its traceback), or faults that
@@ -7,7 +8,6 @@ Only results go to stdout: the JSON of `eval`, captions, reports and configurati
 """
 
 import argparse
-import contextlib
 import json
 import logging
 import os
@@ -17,8 +17,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import serving.commands
 from conf.asked import configuration_of, refuse_configuration, with_eval
 from conf.command_line import PROGRAM, make_parser
+from conf.output import printable, results_only, write
 from config import RUNS, schema, schema_markdown, schema_text
 
 LOGGER = logging.getLogger("stylecap")
@@ -49,7 +51,7 @@ def train(config: Any, args: argparse.Namespace) -> int:
     """Train, and keep the best checkpoint in work_dir."""
     if args.resume and getattr(args, "checkpoint", None):
         raise ValueError("--resume continues the run in work_dir and --checkpoint starts a new one; give one of them")
-    with _results_only():
+    with results_only():
         from tasks.training import run_training
 
         # What torchrun tells a process about itself; nothing else is read from the environment.
@@ -76,14 +78,14 @@ def evaluate(config: Any, args: argparse.Namespace) -> int:
     Of answers: the model that sees no image (question-only) or no words (image-only), or no model (majority: the most
     frequent training answer of each type of question).
     """
-    with _results_only():
+    with results_only():
         from tasks.evaluating import run_evaluation
 
         given = {"bootstrap": args.bootstrap, "tokenizer": args.tokenizer, "strict": args.strict or None}
         config = with_eval(config, {name: value for name, value in given.items() if value is not None})
         checkpoint, split = getattr(args, "checkpoint", None), args.split or config.eval.split
         scores = run_evaluation(config, checkpoint, split, args.control)
-    _write(json.dumps(scores))
+    write(json.dumps(scores))
     return 0
 
 
@@ -98,7 +100,7 @@ def inference(config: Any, args: argparse.Namespace) -> int:
     styles = [style.strip() for style in re.split(r",(?![^()]*\))", args.style)] if args.style else None
     config = with_eval(config, {"strict": True} if args.strict else {})
     asked = {"styles": styles, "questions": args.question}
-    with _results_only():
+    with results_only():
         from tasks import inference_of
 
         run, word = inference_of(config)
@@ -116,7 +118,7 @@ def inference(config: Any, args: argparse.Namespace) -> int:
             **{word: asked[word]},
         )
     for row in rows:
-        _write("\t".join((row["image"], row.get("style") or row["question"], row.get("caption") or row["answer"])))
+        write("\t".join((row["image"], row.get("style") or row["question"], row.get("caption") or row["answer"])))
     return 0
 
 
@@ -127,26 +129,26 @@ def predict(config: Any, args: argparse.Namespace) -> int:
     VQA: JSON of question_id and answer; GQA: JSON of questionId and prediction; NLVR2: CSV; CLEVR: one answer a line.
     Nothing is written where a question has no features or no answer.
     """
-    with _results_only():
+    with results_only():
         from tasks import prediction_of
 
         split, checkpoint = args.split or config.eval.split, getattr(args, "checkpoint", None)
         path = prediction_of(config)(config, split=split, checkpoint=checkpoint, kind=args.kind, output=args.output)
-    _write(str(path))
+    write(str(path))
     return 0
 
 
 @command("doctor")
 def doctor(config: Any, args: argparse.Namespace) -> int:
     """Look for faults in the data set; exit code 1 when there are any."""
-    with _results_only():
+    with results_only():
         from tasks.examining import examine_splits
 
         reports = examine_splits(config)
     if args.json:
-        _write(json.dumps({name: report.to_json() for name, report in reports.items()}))
+        write(json.dumps({name: report.to_json() for name, report in reports.items()}))
     else:
-        _write("\n\n".join(report.to_text() for report in reports.values()))
+        write("\n\n".join(report.to_text() for report in reports.values()))
     return 1 if any(report.faults for report in reports.values()) else 0
 
 
@@ -157,9 +159,9 @@ def conf(config: Any, args: argparse.Namespace) -> int:
         from evaluation.json_query import query
         from evaluation.results import to_lines
 
-        _write(to_lines(query(args.jq, config.to_dict())))
+        write(to_lines(query(args.jq, config.to_dict())))
     else:
-        _write(json.dumps(config.to_dict(), indent=2))
+        write(json.dumps(config.to_dict(), indent=2))
     return 0
 
 
@@ -170,7 +172,7 @@ def sweep(config: Any, args: argparse.Namespace) -> int:
     The runs, results.jsonl, leaderboard.csv and best.json are in work_dir/sweeps/NAME. A run that fails is recorded and
     stops no other. The last line of stdout is a summary as JSON; the exit code is 1 when every run failed.
     """
-    with _results_only():
+    with results_only():
         from sweeps.runner import run_sweep
         from sweeps.search import read_sweep
 
@@ -183,16 +185,16 @@ def sweep(config: Any, args: argparse.Namespace) -> int:
         else:
             devices = ["cpu"] if args.gpus == "cpu" else args.gpus.split(",")
             summary = run_sweep(what, config, devices, runs=runs, environment=os.environ)
-    _write(json.dumps(summary))
+    write(json.dumps(summary))
     return 0 if summary["best"] else 1
 
 
 def print_schema(args: argparse.Namespace) -> int:
     """Print every key of a task with its type, default and meaning; needs no configuration file."""
     if args.markdown:
-        _write(schema_markdown())
+        write(schema_markdown())
     else:
-        _write(json.dumps(schema(args.task), indent=2) if args.json else schema_text(args.task))
+        write(json.dumps(schema(args.task), indent=2) if args.json else schema_text(args.task))
     return 0
 
 
@@ -207,23 +209,6 @@ def _prepare_for_torch() -> None:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
-def _results_only() -> contextlib.AbstractContextManager[Any]:
-    """Sends what libraries print to stderr, so that stdout holds results only."""
-    return contextlib.redirect_stdout(sys.stderr)
-
-
-def _printable(text: str) -> str:
-    """A message without what would command a terminal: names in files may hold anything."""
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
-
-
-def _write(text: str) -> None:
-    # Half a character, which JSON may carry, and what a terminal's encoding lacks are written as Python writes them.
-    encoding = sys.stdout.encoding or "utf-8"
-    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
-    sys.stdout.flush()
-
-
 @command("results", conf=False)
 def results(args: argparse.Namespace) -> int:
     """Write the results of all evaluated runs to stdout, one line of JSON each, or what a jq program makes of them.
@@ -236,7 +221,7 @@ def results(args: argparse.Namespace) -> int:
 
     found = query(args.jq, read_results(args.folder))
     if found:
-        _write(to_csv(found) if args.csv else to_lines(found))
+        write(to_csv(found) if args.csv else to_lines(found))
     return 0
 
 
@@ -250,7 +235,7 @@ def compare(args: argparse.Namespace) -> int:
     from evaluation.comparison import compare_runs, to_json, to_text
 
     found = compare_runs(args.runs, args.against, args.bootstrap)
-    _write(json.dumps(to_json(found)) if args.json else to_text(found))
+    write(json.dumps(to_json(found)) if args.json else to_text(found))
     return 0
 
 
@@ -263,14 +248,14 @@ def score(args: argparse.Namespace) -> int:
     folder as a run. Answers (--kind vqa, gqa, nlvr2, nlvr1, clevr) are in the official form of their data set;
     references are its annotations (vqa) or questions.
     """
-    with _results_only():
+    with results_only():
         if args.kind != "captions":
             from evaluation.answer_scoring import score_submission
 
             scores = score_submission(args.kind, args.references, args.predictions, choices=args.choices)
         else:
             scores = _score_captions(args)
-    _write(json.dumps(scores))
+    write(json.dumps(scores))
     return 0
 
 
@@ -297,66 +282,31 @@ def _score_captions(args: argparse.Namespace) -> dict[str, Any]:
 def features(args: argparse.Namespace) -> int:
     """Make, join, cut and check stores of region and grid features; what a store holds is one line of JSON.
 
-    import reads LXMERT's TSV files and folders of .npy or .npz; extract makes grids of one's own pictures. Nothing is
-    overwritten, and nothing is left of a store that could not be finished. The exit code of check is 1 for faults.
+    import reads LXMERT's TSV files, VisualBERT's .th files and folders of .npy or .npz; extract makes grids of one's
+    own pictures. Nothing is overwritten, and nothing is left of a store that could not be finished. The exit code of
+    check is 1 for faults.
     """
-    with _results_only():
+    with results_only():
         from tasks.answering.features import run_features
 
         result = run_features(**{name: value for name, value in vars(args).items() if name not in _OF_ALL})
-    _write(json.dumps(result))
+    write(json.dumps(result))
     return 1 if result.get("faults") else 0
 
 
 @command("report", conf=False)
 def report(args: argparse.Namespace) -> int:
     """Write one HTML page about evaluated runs, which needs nothing beside itself; print its path."""
-    with _results_only():
+    with results_only():
         from tasks.reporting import report_runs
 
         path = report_runs(args.runs, args.output, captions=args.captions, replicates=args.bootstrap)
-    _write(str(path))
+    write(str(path))
     return 0
 
 
-@command("export", conf=False)
-def export(args: argparse.Namespace) -> int:
-    """Copy the best model of a run with a model card into a folder or a .tar.gz of its own; print its path.
-
-    It holds what inference needs, in the form that ModelScope and transformers read, the run's configuration and
-    scores, and a checksum of every file. Nothing is overwritten, and nothing of the run is removed.
-    """
-    with _results_only():
-        from serving.sharing import export_run
-
-        path = export_run(args.run, args.out, data_license=args.data_license)
-    _write(str(path))
-    return 0
-
-
-@command("import", conf=False)
-def import_(args: argparse.Namespace) -> int:
-    """Unpack an exported .tar.gz into a new folder, checked file by file; print its path."""
-    with _results_only():
-        from serving.sharing import import_archive
-
-        path = import_archive(args.archive, args.out)
-    _write(str(path))
-    return 0
-
-
-@command("push", conf=False)
-def push(args: argparse.Namespace) -> int:
-    """Send an exported folder to a hub, with the token that its client knows; write what was sent as JSON.
-
-    --dry-run says what would be sent, and sends nothing.
-    """
-    with _results_only():
-        from serving.hubs import push as send
-
-        sent = send(args.folder, args.to, private=not args.public, dry_run=args.dry_run)
-    _write(json.dumps(sent))
-    return 0
+COMMANDS |= serving.commands.COMMANDS
+_WITHOUT_CONF |= set(serving.commands.COMMANDS)
 
 
 # --- running them -----------------------------------------------------------------------------------------------------
@@ -388,7 +338,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except (ValueError, OSError) as error:
         LOGGER.debug("", exc_info=True)
-        sys.stderr.write(f"{PROGRAM}: error: {_printable(' '.join(str(error).split()))}\n")
+        sys.stderr.write(f"{PROGRAM}: error: {printable(' '.join(str(error).split()))}\n")
         return 2
 
 

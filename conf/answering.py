@@ -10,12 +10,12 @@ from conf.common import LoopConfig, ScoringConfig, TaskConfig
 from conf.typed import opt
 
 ANSWERING = "visual-question-answering"
-DRAWN = ("demo", "demo-pairs")
+DRAWN = ("demo", "demo-pairs", "demo-next-to")
 """Formats whose data set is drawn under work_dir."""
 # fmt: off
 Format = Literal[
-    "demo", "demo-pairs", "plain", "vqa", "gqa", "lxmert", "lxmert-nlvr2", "nlvr2", "nlvr1", "clevr", "shapes",
-    "visual-genome",
+    "demo", "demo-pairs", "demo-next-to", "plain", "vqa", "gqa", "lxmert", "lxmert-nlvr2", "nlvr2", "nlvr1", "clevr",
+    "shapes", "visual-genome", "imdb",
 ]
 # fmt: on
 SUBSETS = {"tiny": 512, "fast": 5000}
@@ -26,7 +26,7 @@ SUBSETS = {"tiny": 512, "fast": 5000}
 class AnswerModelConfig:
     """The network, what it starts from, and its vocabulary."""
 
-    type: Literal["lxmert"] = opt("lxmert", "the network; tasks/answering/models.py lists them")
+    type: Literal["lxmert", "visualbert", "trar"] = opt("lxmert", "the network; tasks/answering/models.py lists them")
     checkpoint: str | None = opt(
         None, "weights to start from: folder, file of the original or ModelScope hub id; null = none", flag="checkpoint"
     )
@@ -40,11 +40,16 @@ class AnswerModelConfig:
     vocabulary: str | None = opt(
         None,
         "word pieces: a vocab.txt or a folder with one; train = made of the training questions; null = those of the "
-        "checkpoint or the start",
+        "checkpoint or the start. trar: whole words, of train, of question files with commas between, or of a list",
     )
     vocabulary_size: int = opt(2000, "most entries of a vocabulary that is made", low=100)
-    max_words: int = opt(20, "word pieces of a question that are kept, the special ones included", low=3)
-    config: dict[str, Any] = opt({}, "fields of the network's configuration, such as hidden_size, l_layers")
+    vectors: str | None = opt(
+        None, "trar: word vectors that the embedding starts with: GloVe's text, or an .npz of words and vectors"
+    )
+    max_words: int = opt(20, "word pieces of a question that are kept, the special ones included; trar: words", low=3)
+    config: dict[str, Any] = opt(
+        {}, "fields of the network's configuration: of lxmert hidden_size, l_layers, ...; of trar orders, grid, ..."
+    )
     centred: bool = opt(
         True, "start the first visual layers of a new model from the mean region, so that it sees what differs"
     )
@@ -70,8 +75,14 @@ class AnswerModelConfig:
             yield "model.start and model.checkpoint both say where weights come from; remove one of them"
         if self.start is not None and self.vocabulary == "train":
             yield 'model.start brings its own vocabulary: remove model.vocabulary = "train"'
+        if self.causal_attention != "none" and self.type == "visualbert":
+            yield 'model.causal_attention belongs to lxmert: set it to "none" with model.type = "visualbert"'
         if self.causal_attention == "none" and self.dictionaries == "kmeans":
             yield 'model.dictionaries = "kmeans" needs dictionaries: set model.causal_attention'
+        if self.type == "trar" and (self.start is not None or self.causal_attention != "none"):
+            yield 'model.start and model.causal_attention belong to lxmert: leave them out with model.type = "trar"'
+        if self.type != "trar" and self.vectors is not None:
+            yield 'model.vectors belongs to model.type = "trar"; remove it'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -79,7 +90,7 @@ class QuestionDataConfig:
     """Questions, features and pictures, and how they are read. Several files have commas between."""
 
     format: Format = opt(
-        "plain", "form of the question files; demo, demo-pairs = drawn under work_dir, needing no files"
+        "plain", "form of the question files; demo, demo-pairs, demo-next-to = drawn under work_dir, needing no files"
     )
     train: str | None = opt(None, "questions to train on")
     val: str | None = opt(None, "questions to choose the best checkpoint by")
@@ -88,10 +99,16 @@ class QuestionDataConfig:
     val_answers: str | None = opt(None, "vqa: annotation files of data.val")
     test_answers: str | None = opt(None, "vqa: annotation files of data.test; null = none are known")
     held_out: dict[str, Any] = opt(
-        {}, 'what is val instead of train among data.train, by field, such as {"image_fold": 4}; needs no data.val'
+        {},
+        'what is val instead of train among data.train, by field, such as {"image_fold": 4}, or {"image_tenth": 0}, a '
+        "tenth of the pictures by their names; needs no data.val",
     )
     features: str | None = opt(None, "feature stores, made by the command features")
     images: str | None = opt(None, "folders or zip files of the pictures, for pages and for features on demand")
+    image_ids: Literal["name", "number"] = opt(
+        "name", "how pictures are looked up; number = by the number that ends their name, as 42 of COCO_val2014_0042"
+    )
+    together: int = opt(1, "questions about one picture that stand together in a shuffled epoch", low=1)
     answers: str | None = opt(None, "file of the answers that the model may give; null = those of training")
     min_answer_count: int = opt(1, "training answers that are rarer are not given", low=1)
     max_answers: int | None = opt(None, "at most so many answers, the most frequent; null = all", low=1)
@@ -133,10 +150,27 @@ class QuestionDataConfig:
 class AnswerTrainConfig(LoopConfig):
     """Loss and optimizer, beside what every training is told."""
 
-    loss: Literal["bce", "mce", "cross-entropy"] = opt(
-        "bce", "of the answers: binary for each, LXMERT's mceLoss, or cross-entropy of the best one"
+    loss: Literal["bce", "mce", "cross-entropy", "kl", "kld"] = opt(
+        "bce",
+        "of the answers: binary for each, LXMERT's mceLoss, cross-entropy of the best one, or divergence: kl, "
+        "VisualBERT's, from the scores; kld, TRAR's, from the shares of the people who gave them",
     )
-    optimizer: Literal["adamw", "bertadam"] = opt("adamw", "bertadam is the originals': no bias correction")
+    loss_reduction: Literal["mean", "sum"] = opt(
+        "mean", "over the questions of an update; sum = gradients that many times larger, as TRAR's are"
+    )
+    tau_policy: Literal["slow", "fast", "finetune"] = opt(
+        "fast", "trar: how the temperature of hard routing falls, an epoch at a time"
+    )
+    resume_from: str | None = opt(
+        None,
+        "with --resume and no checkpoint in work_dir: the one to go on from, such as RUN/checkpoints/epoch-10",
+    )
+    optimizer: Literal["adamw", "bertadam", "bertadam-each"] = opt(
+        "adamw",
+        "bertadam is the originals': no bias correction; bertadam-each as VisualBERT has it: each tensor clipped to "
+        "norm 1, biases and norms without decay",
+    )
+    train_pooler: bool = opt(True, "visualbert: false leaves the pooler as it is, as the original's training does")
     dropout: float = opt(0.1, "dropout of embeddings, attention and layers", low=0, below=1)
     best_metric: Literal["accuracy"] = opt("accuracy", "validation score that names the best checkpoint")
 
@@ -154,6 +188,11 @@ class AnswerEvalConfig(ScoringConfig):
         "auto",
         "auto = VQA's accuracy where several people answered, else the labels' scores, else equality as data.format "
         "has it; openvqa = VQA's as OpenVQA ships it; exact, lower = equality with the answer",
+    )
+    routing: Literal["expected", "published"] = opt(
+        "expected",
+        "trar with hard routing: without noise at the temperature that training ended with, or noisy at the highest "
+        "one, as the public code evaluates",
     )
     top: int = opt(5, "answers of each question that are written down with their probabilities", low=1)
 
@@ -176,11 +215,13 @@ class AnsweringConfig(TaskConfig):
         return [
             name
             for name in ("train", "val", "test")
-            if data.format in DRAWN or getattr(data, name) or (name == "val" and data.held_out and data.train)
+            if (data.format in DRAWN and (name != "test" or data.format != "demo-next-to"))
+            or getattr(data, name)
+            or (name == "val" and data.held_out and data.train)
         ]
 
     def drawn_dir(self) -> str:
-        """Where the set of data.format = "demo" or "demo-pairs" lies."""
+        """Where a set that is drawn lies."""
         return os.path.join(self.work_dir, "demo_data")
 
     def subset(self) -> int | None:

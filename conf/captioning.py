@@ -110,10 +110,18 @@ class StyleConfig:
 class DataConfig:
     """Annotations, images, and how they are read."""
 
-    format: Literal["personality", "coco", "karpathy", "demo"] = opt(
-        "personality", "annotation format; demo = a set rendered under work_dir, needing no files"
+    format: Literal["personality", "coco", "karpathy", "table", "messages", "demo"] = opt(
+        "personality",
+        "annotation format; table = CSV, JSONL, Parquet or tars of one's own, messages = conversations with images, "
+        "demo = a set rendered under work_dir, needing no files",
     )
-    image_dir: str | None = opt(None, "folder of the images", flat="img_addr")
+    columns: dict[str, Any] = opt(
+        {}, "of a table: the columns that are image, caption, style, split or id, where their names do not tell"
+    )
+    held_out: float = opt(
+        0.1, "share of the images that val, and test, get where they name the same table as train", above=0, below=0.5
+    )
+    image_dir: str | None = opt(None, "folder of the images; null = beside a table", flat="img_addr")
     train: str | None = opt(None, "annotation file to train on", flat="train_json")
     val: str | None = opt(None, "annotation file to choose the best checkpoint by", flat="val_json")
     test: str | None = opt(None, "annotation file for the final evaluation", flat="test_json")
@@ -145,10 +153,13 @@ class DataConfig:
                 if getattr(self, name) is not None:
                     yield f'data.{name} contradicts data.format = "demo", which renders its own; remove one of them'
         else:
-            if self.image_dir is None:
+            if self.image_dir is None and self.format not in ("table", "messages"):
                 yield f'data.format = "{self.format}" needs data.image_dir (or the flat key img_addr)'
             if not (self.train or self.val or self.test):
                 yield f'data.format = "{self.format}" needs annotations: data.train, data.val, data.test'
+        for what, name in self.columns.items():
+            if what not in ("image", "caption", "style", "split", "id") or not isinstance(name, str):
+                yield f"data.columns has {what!r}: name columns for image, caption, style, split or id, each a text"
         if self.patch_image_size > self.max_image_size:
             yield (
                 f"data.patch_image_size = {self.patch_image_size} is cut out of data.max_image_size = "

@@ -1,7 +1,7 @@
 """The command line's grammar: what every command may be given. `finetune.py` says what the commands do.
 
-A new command is a function marked `@command` in `finetune.py` and, if it takes arguments of its own, a function marked
-`@arguments` here. Imports the standard library only.
+A new command is a function marked `@command` in `finetune.py`, or in `serving/commands.py` where it is about a model
+itself, and, if it takes arguments of its own, a function marked `@arguments`. Imports the standard library only.
 """
 
 import argparse
@@ -158,15 +158,15 @@ def _predict(sub: argparse.ArgumentParser) -> None:
 @arguments("features")
 def _features(sub: argparse.ArgumentParser) -> None:
     actions = sub.add_subparsers(dest="action", metavar="ACTION", required=True)
-    add = actions.add_parser("import", help="TSV files, or folders of arrays, into a store")
-    add.add_argument("sources", nargs="+", metavar="FILE.tsv|DIR")
+    add = actions.add_parser("import", help="TSV or .th files, or folders of arrays, into a store")
+    add.add_argument("sources", nargs="+", metavar="FILE.tsv|FILE.th|DIR")
     add.add_argument("--grid", metavar="RxC", help="the arrays of a folder are grids, such as 7x7")
     add.add_argument("--naming", default="{stem}", metavar="FORM", help='ids of a folder, such as "CLEVR_{number:06d}"')
     add.add_argument("--detector", default="", metavar="TEXT", help="what made the features, for the record")
     extract = actions.add_parser("extract", help="grid features of pictures, by a frozen network; resumable")
     extract.add_argument("--images", nargs="+", required=True, metavar="DIR|ZIP")
     extract.add_argument(
-        "--tower", default="lite0", metavar="NAME", help="lite0 or resnet:FILE (torchvision's weights)"
+        "--tower", default="lite0", metavar="NAME", help="lite0, resnet:FILE (torchvision's weights), or pixels"
     )
     extract.add_argument("--grid", type=count, default=7, metavar="N", help="cells along each side; 7")
     extract.add_argument(
@@ -265,24 +265,3 @@ def _report(sub: argparse.ArgumentParser) -> None:
         "--captions", type=count, default=6, metavar="N", help="best, worst and random images shown; 6 each"
     )
     sub.add_argument("--bootstrap", type=count, default=1000, metavar="N", help="draws behind the intervals; 1000")
-
-
-@arguments("export")
-def _export(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("run", metavar="RUN", help="folder of a run")
-    sub.add_argument("--out", required=True, metavar="DIR|FILE.tar.gz", help="what does not exist yet")
-    sub.add_argument("--data-license", metavar="TEXT", help="licence of the training data, for the card")
-
-
-@arguments("import")
-def _import(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("archive", metavar="FILE.tar.gz", help="what export wrote")
-    sub.add_argument("--out", required=True, metavar="DIR", help="a folder that does not exist yet")
-
-
-@arguments("push")
-def _push(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("folder", metavar="DIR", help="what export wrote")
-    sub.add_argument("--to", required=True, metavar="HUB:OWNER/NAME", help="hf: (Hugging Face) or ms: (ModelScope)")
-    sub.add_argument("--public", action="store_true", help="make a new repository public; private without it")
-    sub.add_argument("--dry-run", action="store_true", help="only say what would be sent")

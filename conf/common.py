@@ -13,7 +13,7 @@ RUNS = "work_dir"
 # fmt: off
 Schedule = Literal[
     "linear", "polynomial", "cosine", "constant", "warmup_constant", "warmup_linear", "warmup_linear_yx",
-    "warmup_cosine", "warmup_stair", "vqa_constant",
+    "warmup_cosine", "warmup_stair", "trar", "vqa_constant",
 ]
 # fmt: on
 """How the rate falls: `trainers.schedules.learning_rate` has the formulas."""
@@ -34,8 +34,11 @@ class LoopConfig:
     )
     schedule: Schedule = opt("polynomial", "how the rate falls after warm-up")
     schedule_every: float = opt(2.0, "warmup_stair: epochs between two drops", above=0)
-    schedule_factor: float = opt(0.1, "warmup_stair, vqa_constant: what a drop multiplies the rate by", above=0, high=1)
-    schedule_drops: str = opt("4,6", "vqa_constant: epochs, counted from 0, at whose beginning the rate drops")
+    schedule_factor: float = opt(
+        0.1, "warmup_stair, vqa_constant, trar: what a drop multiplies the rate by", above=0, high=1
+    )
+    schedule_drops: str = opt("4,6", "vqa_constant, trar: epochs, counted from 0, at whose beginning the rate drops")
+    warmup_epochs: int = opt(3, "trar: epochs of even stairs up to the peak rate", low=0)
     weight_decay: float = opt(0.01, "AdamW's decoupled decay of weight matrices", low=0, below=1, flag="weight_decay")
     adam_betas: tuple[float, float] = opt((0.9, 0.999), "AdamW's decay rates of both moments", low=0, below=1)
     adam_eps: float = opt(1e-8, "AdamW's term against division by zero", above=0)
@@ -63,6 +66,10 @@ class LoopConfig:
     log_every: int = opt(20, "optimizer steps between two log lines", low=1)
     best_metric: str = opt("", "validation score that names the best checkpoint")
     tensorboard: bool = opt(True, "write TensorBoard events into work_dir")
+    report_to: tuple[Literal["tensorboard", "wandb", "swanlab", "trackio", "mlflow"], ...] = opt(
+        (), "trackers that are told what history.jsonl says; each must be installed, and keeps its own settings"
+    )
+    project: str = opt("stylecap", "what trackers file the run under")
     max_skipped_updates: int = opt(
         10, "stop after more than this many updates in a row whose loss or gradient is not a finite number", low=0
     )

@@ -78,6 +78,8 @@ class Key:
             ):
                 raise ValueError(f"{where}: {self.name} = {json.dumps(value)} must be {self.limits}")
         if typing.get_origin(self.kind) is tuple:
+            if typing.get_args(self.kind)[-1] is ...:
+                return tuple(value)
             return tuple(float(number) for number in value)
         return float(value) if self.kind is float else value
 
@@ -114,6 +116,8 @@ def describe(kind: Any) -> str:
         return " or ".join(describe(arg) for arg in args)
     if origin is Literal:
         return " or ".join(json.dumps(arg) for arg in args)
+    if origin is tuple and args[-1] is ...:
+        return f"list of {describe(args[0])}"
     if origin is tuple:
         return f"list of {len(args)} {describe(args[0])}s"
     if origin is dict:
@@ -128,6 +132,8 @@ def matches(kind: Any, value: Any) -> bool:
         return any(matches(arg, value) for arg in args)
     if origin is Literal:
         return isinstance(value, str) and value in args
+    if origin is tuple and args[-1] is ...:
+        return isinstance(value, list) and all(matches(args[0], one) for one in value)
     if origin is tuple:
         return isinstance(value, list) and len(value) == len(args) and all(map(matches, args, value))
     if origin is dict:

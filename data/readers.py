@@ -1,14 +1,15 @@
-"""Readers: annotation files -> Split. Personality-Captions JSON, COCO captions JSON, Karpathy JSON."""
+"""Readers: annotation files -> Split. Personality-Captions JSON, COCO captions JSON, Karpathy JSON, tables."""
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from data.names import canonical_style, identifier
 from data.reading import load_json, read_text
 from data.samples import Row, Split
+from data.table_rows import Table, message_rows, table_rows
 
 PathLike = str | os.PathLike[str]
 
@@ -18,34 +19,46 @@ def read_split(
     *,
     format: str,
     annotations: PathLike,
-    image_dir: PathLike,
+    image_dir: PathLike | None,
     styles: PathLike | None = None,
     image_suffix: str = ".jpg",
     default_style: str = "Factual",
+    columns: Mapping[str, str] | None = None,
+    unpack_to: PathLike | None = None,
+    held_out: float = 0.0,
+    shared: Sequence[str] = (),
 ) -> Split:
     """Reads one split.
 
-    `format` is a key of `FORMATS`. `styles` is a text file with one style name a line; without it the style list is
-    the names in the data, sorted. `image_suffix` completes the `image_hash` of Personality-Captions; `default_style`
-    is the style of the formats that know none. `name` also selects the records of a Karpathy file, where `restval`
+    `format` is a key of `FORMATS` or `TABLES`; `columns`, `unpack_to`, `held_out` and `shared` are of tables (see
+    `table_rows.Table`), which also need no `image_dir`. `styles` is a text file with one style name a line; without it
+    the style list is the names in the data, sorted. `image_suffix` completes the `image_hash` of Personality-Captions;
+    `default_style` is the style of what has none. `name` also selects the records of a Karpathy file, where `restval`
     counts as train.
 
     A style that differs from a listed one only in case and blanks gets the listed name; one that is not in the list
     stays and is reported by the doctor, as are missing and broken images. Raises ValueError, with file, record, key and
     remedy, for a file that cannot be read, broken JSON, a record of another form, and an empty split.
     """
-    if format not in FORMATS:
-        raise ValueError(f"data.format is {format!r}: choose one of {', '.join(FORMATS)}")
-    if not Path(image_dir).is_dir():
+    if format not in FORMATS and format not in TABLES:
+        raise ValueError(f"data.format is {format!r}: choose one of {', '.join([*FORMATS, *TABLES])}")
+    if image_dir is None and format not in TABLES:
+        raise ValueError(f"data.format {format} needs the image folder: set data.image_dir")
+    if image_dir is not None and not Path(image_dir).is_dir():
         raise ValueError(f"{image_dir}: the image folder does not exist: set data.image_dir")
     source = Source(str(annotations), name, image_suffix, default_style)
-    rows = list(FORMATS[format](_read_json(source.file), source))
+    if format in TABLES:
+        folder = None if image_dir is None else Path(image_dir)
+        unpack = Path(unpack_to) if unpack_to is not None else Path(annotations).parent / "unpacked"
+        table = Table(columns or {}, folder, unpack, default_style, held_out, shared)
+        rows = list(TABLES[format](Path(annotations), name, table))
+    else:
+        rows = [_placed(row, str(image_dir)) for row in FORMATS[format](_read_json(source.file), source)]
     listed = tuple(sorted({row.style for row in rows})) if styles is None else read_styles(styles)
     canonical = canonical_style(listed)
     if format in _STYLELESS and styles is not None and canonical(default_style) not in listed:
         raise ValueError(f"{styles}: data.default_style {default_style!r} is not in this list: choose one that is")
-    folder = str(image_dir)
-    placed = (row._replace(image=os.path.join(folder, row.image), style=canonical(row.style)) for row in rows)
+    placed = (row._replace(style=canonical(row.style)) for row in rows)
     try:
         return Split(name, listed, placed)
     except ValueError as error:
@@ -153,8 +166,14 @@ FORMATS: dict[str, Callable[[Any, Source], Iterator[Row]]] = {
     "karpathy": _karpathy_rows,
     "demo": _personality_rows,
 }
+#: Their rows name pictures by paths that are ready.
+TABLES: dict[str, Callable[[Path, str, Table], Iterator[Row]]] = {"table": table_rows, "messages": message_rows}
 _STYLELESS = ("coco", "karpathy")
 _FORMS: dict[type, str] = {str: "a string", int: "an integer", list: "a list"}
+
+
+def _placed(row: Row, folder: str) -> Row:
+    return row._replace(image=os.path.join(folder, row.image))
 
 
 def _read_json(file: str) -> Any:

@@ -26,6 +26,7 @@ class RunFolder:
         #: Captions that step 2 sampled, with their rewards.
         self.samples = self.path / "samples.jsonl"
         self.tensorboard = self.path / "tensorboard"
+        self.trackers = self.path / "trackers.json"
         self.cache = self.path / "cache"
         self.drawn_data = self.path / "demo_data"
         self.metrics = self.path / "metrics.json"

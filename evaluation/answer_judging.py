@@ -4,9 +4,12 @@ Shapes: N questions.
 """
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from data.questions import Question
 from evaluation.bootstrap import Contributions, intervals
@@ -26,9 +29,11 @@ _MOST_TYPES = 12  # answer types that have an interval of their own
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """The most probable answers of a question with their probabilities, the best first."""
+    """The most probable answers of a question with their probabilities, the best first; `notes`: what else its row
+    keeps, such as `spans`: span -> its weight in each layer."""
 
     top: tuple[tuple[str, float], ...]
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def answer(self) -> str:
@@ -101,6 +106,7 @@ def judge_answers(
         _row(question, one, score, types, file_of)
         for question, one, score in zip(questions, predictions, scores, strict=True)
     ]
+    spans = span_table(rows)
     metrics: dict[str, Any] = {"accuracy": sum(scores) / len(scores)}
     tables = _tables(questions, scores)
     metrics |= {_named(name): tables["per_answer_type"][name].score for name in types}
@@ -110,10 +116,28 @@ def judge_answers(
         metrics["known_answers"] = sum(known) / len(known)
     metrics |= {"n_questions": len(questions), "n_images": len({i for one in questions for i in one.images})}
     metrics |= {name: {key: list(mean) for key, mean in table.items()} for name, table in tables.items()}
-    metrics |= _official(official, questions, predictions)
+    metrics |= _official(official, questions, predictions) | ({"spans": spans} if spans else {})
     metrics["intervals"] = intervals(Contributions.of(rows), bootstrap) if bootstrap else {}
     LOGGER.info("%s; scores x 100\n%s", title, render_table(_logged(metrics)))
     return Judgement(metrics, rows)
+
+
+def span_table(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[float]]]:
+    """Type of question -> span -> its mean weight in each layer, of predictions that keep `spans`; the type is
+    `question_type`, else `answer_type`, and "all" is every one."""
+    sums: dict[str, dict[str, np.ndarray]] = {}
+    counts: Counter[str] = Counter()
+    for row in rows:
+        for name in {"all", row["question_type"] or row["answer_type"] or "all"} if "spans" in row else ():
+            counts[name] += 1
+            table = sums.setdefault(name, {})
+            for span, weights in row["spans"].items():
+                table[span] = table.get(span, 0.0) + np.asarray(weights)
+    most = [name for name, _ in counts.most_common(_MOST_TYPES)]
+    return {
+        name: {span: [round(float(w), 4) for w in total / counts[name]] for span, total in sums[name].items()}
+        for name in most
+    }
 
 
 def _named(answer_type: str) -> str:
@@ -148,6 +172,7 @@ def _row(
         "answer_type": question.answer_type,
         "question_type": question.question_type,
         "scores": {"accuracy": score} | by_type,
+        **prediction.notes,
     }
 
 

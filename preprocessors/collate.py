@@ -48,10 +48,11 @@ def collate(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     `requests` (one mapping a caption). The batch holds
 
     - `patch_images` float [B,3,H,W], `patch_masks` bool [B] (false: the image is absent);
+    - `padded`: whether an image is absent or prompts differ in length, a bool: known here without asking a device;
     - `input_ids` long [M,L], padded; `image_index` long [M], the image of each prompt;
     - `decoder_input_ids` and `target` long [N,T], padded: the caption after its start, and before eos;
       `encoder_index` long [N], the prompt of each caption; `even`, whether each prompt has as many captions as every
-      other, which stand together;
+      other, which stand together; `target_index` long [n], the places of `target`, flat, that hold a token;
     - `requests`, a list of N mappings, and `asked`, what they ask for (`Asked`), which stay on the CPU;
     - `task` long [N], the position of each caption's task in `style_tasks.TASKS`, where items have `tasks`.
 
@@ -78,12 +79,14 @@ def collate(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     batch = {
         "patch_images": torch.stack([item["patch_image"] for item in items]),
         "patch_masks": torch.tensor([item["patch_mask"] for item in items], dtype=torch.bool),
+        "padded": len({len(prompt) for prompt in prompts}) > 1 or not all(item["patch_mask"] for item in items),
         "image_index": torch.tensor(image_index, dtype=torch.long),
         "input_ids": pad_sequence(prompts, batch_first=True, padding_value=PAD),
         "encoder_index": torch.tensor(encoder_index, dtype=torch.long),
         "decoder_input_ids": shift_right(targets, starts, target.shape[1]),
         "even": encoder_index == sorted(list(range(len(prompts))) * (len(targets) // len(prompts))),
         "target": target,
+        "target_index": target.flatten().ne(PAD).nonzero().flatten(),
         "requests": requests,
         "asked": Asked.of(encoder_index, starts, requests),
     }

@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,13 +31,18 @@ def answer_target(question: Question, vocabulary: AnswerVocabulary, kind: str = 
     if kind not in ("bce", "kld"):
         raise ValueError(f"answer loss {kind!r} is unknown; choose one of bce, kld, ce")
     target = torch.zeros(len(vocabulary))
-    if kind == "bce":
-        rows, scores = vocabulary.targets(question)
-        target[torch.from_numpy(rows)] = torch.from_numpy(scores)
-        return target
+    rows, scores = vocabulary.targets(question) if kind == "bce" else answer_shares(question, vocabulary)
+    target[torch.from_numpy(rows)] = torch.from_numpy(scores)
+    return target
+
+
+def answer_shares(question: Question, vocabulary: AnswerVocabulary) -> tuple[np.ndarray, np.ndarray]:
+    """int64 [K] rows, ascending, and float32 [K]: the share of the people who gave each answer of the vocabulary."""
+    shares: dict[int, float] = {}
     references = question.references
     for answer, count in Counter(map(NORMALISERS[vocabulary.normalise], references)).items():
         row = vocabulary.index_of(answer)
         if row is not None:
-            target[row] += count / len(references)
-    return target
+            shares[row] = shares.get(row, 0.0) + count / len(references)
+    rows = sorted(shares)
+    return np.array(rows, dtype=np.int64), np.array([shares[row] for row in rows], dtype=np.float32)

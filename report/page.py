@@ -28,7 +28,14 @@ _CURVES = {
     "seconds_per_step": "Seconds a step",
 }
 """Columns of the history that are shown, besides those that begin with one of the following."""
-_PREFIXES = {"loss/": "Loss: {}", "reward/": "Reward: {}", "val/": "Validation: {}"}
+_PREFIXES = {
+    "loss/": "Loss: {}",
+    "right/": "Share that is right: {}",
+    "reward/": "Reward: {}",
+    "val/": "Validation: {}",
+}
+_PREFIXES |= {"dictionary/": "Entropy of the attention over the dictionary of {}, nats"}
+_IN_NUMBERS = ("dictionary/",)  # whose first and last values stand beside the title
 _FEWEST = 3  # runs from which on scores are plotted over the parameters that differ
 
 
@@ -70,6 +77,7 @@ def context(runs: Sequence[EvaluatedRun], captions: int, replicates: int, descri
         "overall": tables.overall(runs, replicates),
         "per_style": tables.per_style(runs),
         "controls": tables.controls(runs),
+        "spans": [(run.name, _spans(run)) for run in runs if run.metric("spans")],
         "confusions": [(run.name, _confusion(run)) for run in runs if run.metric("style.confusion")],
         "curves": _curves(runs, colours),
         "samples": [(run.name, table) for run in runs if (table := tables.samples(run))],
@@ -99,6 +107,9 @@ def _curves(runs: Sequence[EvaluatedRun], colours: dict[str, str]) -> list[tuple
     for key, title in titles.items():
         series = {run.name: run.curve(key) for run in runs}
         series = {name: curve for name, curve in series.items() if curve[0]}
+        if series and key.startswith(_IN_NUMBERS):
+            numbers = [f"{name} from {values[0]:.2f} to {values[-1]:.2f}" for name, (_, values) in series.items()]
+            title = f"{title}: {', '.join(numbers)}"
         if series:
             drawn.append((title, plots.curves(series, colours)))
     return drawn
@@ -118,6 +129,19 @@ def _parameters(runs: Sequence[EvaluatedRun], colours: dict[str, str]) -> list[t
             values = [(float(run.conf[key]), 100 * run.metric(score)) for run in known]
             drawn.append((key, plots.points(values, [colours[run.name] for run in known])))
     return drawn
+
+
+def _spans(run: EvaluatedRun) -> list[tuple[str, str]]:
+    """(type of question, SVG of the weights of its attention spans in each layer)."""
+    return [
+        (name, plots.span_map([_span_name(span) for span in table], list(table.values())))
+        for name, table in run.metrics["spans"].items()
+    ]
+
+
+def _span_name(order: str) -> str:
+    """An order of TRAR in words: 0 sees the whole grid, r > 0 so many cells around."""
+    return "whole" if order == "0" else f"{2 * int(order) + 1} x {2 * int(order) + 1}"
 
 
 def _is_number(value: Any) -> bool:

@@ -57,6 +57,19 @@ def heat_map(counts: Sequence[Sequence[float]]) -> str:
     return _svg(draw, size=(4.2, 4.2))
 
 
+def span_map(spans: Sequence[str], weights: Sequence[Sequence[float]]) -> str:
+    """Weights, 0 to 1, of each layer (a column) and span (a row): darker is more."""
+
+    def draw(axes: Axes) -> None:
+        axes.imshow(weights, cmap="Oranges", vmin=0, vmax=1, interpolation="nearest", aspect="auto")
+        axes.set_xlabel("layer")
+        axes.set_xticks(range(len(weights[0])), [str(number + 1) for number in range(len(weights[0]))])
+        axes.set_yticks(range(len(spans)), list(spans))
+        axes.grid(visible=False)
+
+    return _svg(draw, size=(3.0, 1.8))
+
+
 def _svg(draw: Callable[[Axes], None], size: tuple[float, float] = _SIZE) -> str:
     with mpl.rc_context(_STYLE):
         # A figure of its own, not pyplot's: no state is shared, and no display is looked for.

@@ -17,6 +17,7 @@ def model_card(
     styles: Mapping[str, str],
     parameters: int,
     data_license: str | None,
+    links: Mapping[str, str] | None = None,
 ) -> str:
     """A README.md in Markdown.
 
@@ -28,6 +29,7 @@ def model_card(
         styles: style -> token of the vocabulary.
         parameters: of the model, in all.
         data_license: of the training data, as the user gives it.
+        links: tracker -> where it shows the run.
     """
     start = ((conf or {}).get("model") or {}).get("checkpoint")
     data = (conf or {}).get("data") or {}
@@ -50,6 +52,7 @@ def model_card(
         "",
         f"Started from: {start or 'nothing (no pretrained weights)'}. Training captions: "
         f"{data.get('train') or 'the rendered set'}.",
+        *(f"Followed in {tracker}: <{url}>" for tracker, url in (links or {}).items()),
         "",
         *_table(metrics),
         "## Licences",

@@ -149,7 +149,15 @@ def _card(name: str, run: Path, folder: Path, data_license: str | None) -> str:
         styles=StyleMap.from_json(folder / STYLE_MAP_FILE).tokens,
         parameters=parameters,
         data_license=data_license,
+        links=_links(files),
     )
+
+
+def _links(files: RunFolder) -> dict[str, str]:
+    """Where trackers show the run, for those that do."""
+    known = read_object(files.trackers) if files.trackers.exists() else {}
+    urls = {name: one.get("url") for name, one in known.items() if isinstance(one, dict)}
+    return {name: url for name, url in urls.items() if isinstance(url, str)}
 
 
 def _checksum(path: Path) -> str:

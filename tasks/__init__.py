@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 TASKS = {
     "stylish-image-captioning": "tasks.captioning.task:TASK",
     "visual-question-answering": "tasks.answering.task:TASK",
+    "vision-language-pretraining": "tasks.pretraining.task:TASK",
 }
 """`task` of a configuration -> where it is, as "module:name"; imported when it is asked for."""
 INFERENCE = {

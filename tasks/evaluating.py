@@ -94,13 +94,15 @@ def _predicted(task: Task, config: Any, records: Any, source: Path | None, contr
 
 
 def find_checkpoint(work_dir: str, checkpoint: str | None) -> Path:
-    """The weights to use: `checkpoint` (directory, file, hub id, or the folder of a run, which means its best), else
-    the run's best, else its last.
+    """The weights to use: `checkpoint` (directory, file, hub id, the folder of a run, which means its best, or
+    RUN/checkpoints/epoch-N), else the run's best, else its last.
 
     Raises ValueError where there are none.
     """
     if checkpoint is not None and not RunFolder(checkpoint).checkpoints.is_dir():
-        return resolve_source(checkpoint)
+        given = Path(checkpoint)
+        by_epoch = CheckpointFolder(given.parent, 1).find(given.name) if given.name.startswith("epoch-") else None
+        return by_epoch or resolve_source(checkpoint)
     folder = CheckpointFolder(RunFolder(checkpoint or work_dir).checkpoints, 1)
     found = folder.find("best") or folder.find("last")
     if found is None:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
@@ -14,13 +15,15 @@ from config import CONFIGS, TaskConfig
 from data.files import flatten, write_json
 from data.run_folder import RunFolder
 from tasks import task_of
+from tasks.evaluating import find_checkpoint
 from trainers import distributed
 from trainers.checkpointing import CheckpointFolder
 from trainers.distributed import World
-from trainers.loop import Loop
+from trainers.loop import Loop, Rate
 from trainers.memory import keep_freed_memory
 from trainers.optimizer import optimizer_of
-from trainers.schedules import learning_rate_of
+from trainers.schedules import learning_rate_of, phased_rate
+from trainers.trackers import open_trackers
 
 LOGGER = logging.getLogger("stylecap")
 
@@ -33,7 +36,10 @@ FREE_ON_RESUME = {
     "train.log_every",
     "train.sharding",
     "train.keep_checkpoints",
+    "train.resume_from",
     "train.tensorboard",
+    "train.report_to",
+    "train.project",
     "train.max_steps",
     "train.max_epochs",
     "train.early_stop_patience",
@@ -102,11 +108,11 @@ def prepare(config: Any, world: World, resume: bool, allow_changed_data: bool = 
     torch.manual_seed(config.seed)
     built = task.build(config, records, last)
     objective, observers = task.objective(config, built, records["train"], world)
-    train = config.train
+    train, items = config.train, task.items(config, built, records["train"], world)
     world.from_main(lambda: _write_configuration(run, config))
     loop = Loop(
         built.model,
-        task.items(config, built, records["train"], world),
+        items,
         objective,
         collate=built.collate,
         optimizer=optimizer_of(
@@ -117,16 +123,7 @@ def prepare(config: Any, world: World, resume: bool, allow_changed_data: bool = 
             weight_decay=train.weight_decay,
             own_rates=[(part, rate / train.lr) for part, rate in built.own_rates],
         ),
-        rate=learning_rate_of(
-            train.schedule,
-            lr=train.lr,
-            lr_end=train.lr_end,
-            warmup_proportion=train.warmup_proportion,
-            epochs=train.max_epochs,
-            every=train.schedule_every,
-            factor=train.schedule_factor,
-            drops=[int(part) for part in train.schedule_drops.split(",")],
-        ),
+        rate=_rate(train, len(items) / (train.batch_size * train.gradient_accumulation * world.size)),
         write_model=built.write,
         validate=task.validate(config, built, records, world) if "val" in records else None,
         folder=run,
@@ -134,14 +131,47 @@ def prepare(config: Any, world: World, resume: bool, allow_changed_data: bool = 
         observers=observers,
         frozen=built.frozen,
         shard_units=built.shard_units,
+        resume_from=last,
         data=task.identity(records["train"]),
         allow_changed_data=allow_changed_data,
         num_workers=config.data.num_workers,
-        tensorboard=train.tensorboard and world.is_main,
+        tensorboard=(train.tensorboard or "tensorboard" in train.report_to) and world.is_main,
         seed=config.seed,
         **{name: getattr(train, name) for name in _LOOP},
     )
+    if world.is_main:
+        others = [name for name in train.report_to if name != "tensorboard"]
+        loop.history.trackers += open_trackers(
+            others, project=train.project, folder=run, settings=config.to_dict(), resumed=last is not None
+        )
     return build_trainer(task.trainer, {"loop": loop, "cfg_file": str(run.modelscope)})
+
+
+def _rate(train: Any, epoch_updates: float) -> Rate:
+    """The learning rate of every update; each of the phases, where there are any, has a schedule of its own."""
+    phases: Mapping[str, Mapping[str, Any]] = getattr(train, "phases", {})
+    if not phases:
+        return _schedule(train, train.max_epochs, {}, epoch_updates)
+    return phased_rate(
+        [
+            (phase["epochs"] * int(epoch_updates), _schedule(train, phase["epochs"], phase, epoch_updates))
+            for phase in phases.values()
+        ]
+    )
+
+
+def _schedule(train: Any, epochs: int, phase: Mapping[str, Any], epoch_updates: float) -> Rate:
+    names = ("lr", "lr_end", "warmup_proportion")
+    return learning_rate_of(
+        phase.get("schedule", train.schedule),
+        **{name: phase.get(name, getattr(train, name)) for name in names},
+        epochs=epochs,
+        every=train.schedule_every,
+        factor=train.schedule_factor,
+        drops=[int(part) for part in train.schedule_drops.split(",")],
+        warmup_epochs=train.warmup_epochs,
+        epoch_updates=epoch_updates,
+    )
 
 
 # --- the run's folder ------------------------------------------------------------------------------------------------
@@ -157,7 +187,8 @@ def _last(run: RunFolder, config: TaskConfig, resume: bool) -> Path | None:
         )
     if last is not None and run.conf.exists():
         _check_same(read_json_object(str(run.conf)), config.to_dict(), run.conf)
-    return last
+    other = getattr(config.train, "resume_from", None)
+    return find_checkpoint(config.work_dir, other) if last is None and resume and other else last
 
 
 def _write_configuration(run: RunFolder, config: TaskConfig) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from config import load_config
+from data.questions import read_questions
 from tests.conftest import ROOT, needs_shared
 
 FILES = [ROOT / "train_conf.json", *sorted((ROOT / "conf").glob("*.json"))]
@@ -112,3 +113,70 @@ def test_the_radiology_pictures_of_the_small_recipe_are_where_it_looks(monkeypat
     data = load_config(ROOT / "conf" / "lxmert_vqa_rad.json").data
     assert Path(data.train).exists()
     assert Path(data.images).exists()
+
+
+def test_recipes_of_trar_keep_what_its_public_code_sets_elsewhere() -> None:
+    vqa, clevr = (load_config(ROOT / "conf" / f"trar_{name}.json") for name in ("vqa", "clevr"))
+    assert (vqa.model.max_words, vqa.data.image_ids, vqa.data.normalise) == (14, "number", "vqa")
+    assert len(vqa.model.vocabulary.split(",")) == 4  # train, val, test, Visual Genome: the order numbers the words
+    assert len(clevr.model.vocabulary.split(",")) == len(clevr.data.features.split(",")) == 3
+    assert (vqa.model.config["pool_padding"], clevr.model.config["pool_padding"]) == (True, True)
+
+
+@needs_shared
+@pytest.mark.parametrize("name", ["trar_easy_vqa", "trar_shapes"])
+def test_the_pictures_that_trar_learns_from_are_where_its_recipes_look(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    data = load_config(ROOT / "conf" / f"{name}.json").data
+    beside = [part for part in [data.train, *data.images.split(",")] if part.startswith("../")]
+    assert beside
+    assert all(Path(part).exists() for part in beside)
+
+
+def test_pre_training_of_lxmert_keeps_its_published_values() -> None:
+    config = load_config(ROOT / "conf" / "lxmert_pretrain.json")
+    train = config.train
+    assert (train.batch_size, train.max_epochs, train.lr, train.warmup_proportion) == (256, 20, 1e-4, 0.05)
+    assert (train.optimizer, train.schedule, train.word_mask_rate, train.box_mask_rate) == (
+        *("bertadam", "warmup_linear"),
+        *(0.15, 0.15),
+    )
+    assert (train.box_losses, train.masking, config.model.causal_attention) == ("published", "both", "none")
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "size", "batch", "masking"),
+    [("catt_pretrain", "ft", 800, 256, "both"), ("catt_pretrain2", "ft_same", 500, 196, "one")],
+)
+def test_pre_training_of_catt_keeps_its_notes(name: str, mode: str, size: int, batch: int, masking: str) -> None:
+    config = load_config(ROOT / "conf" / f"{name}.json")
+    model, train = config.model, config.train
+    assert (model.causal_attention, model.dictionary_words, model.dictionary_boxes) == (mode, size, size)
+    assert (train.batch_size, train.lr, train.masking) == (batch, 5e-5, masking)
+    first, second = train.phase_at(9), train.phase_at(10)
+    assert set(second["losses"]) - set(first["losses"]) == {"answers"}
+
+
+@pytest.mark.parametrize(("name", "lr"), [("catt_vqa", 4e-5), ("catt_gqa", 1e-6), ("catt_nlvr2", 3e-5)])
+def test_recipes_of_catt_keep_its_published_values(name: str, lr: float) -> None:
+    config = load_config(ROOT / "conf" / f"{name}.json")
+    pretraining = load_config(ROOT / "conf" / "catt_pretrain2.json")
+    assert (config.train.lr, config.train.batch_size, config.train.max_epochs) == (lr, 32, 4)
+    assert config.model.checkpoint == f"{pretraining.work_dir}/checkpoints/best"
+    for field in ("causal_attention", "dictionary_words", "dictionary_boxes", "cross_type"):
+        assert getattr(config.model, field) == getattr(pretraining.model, field)
+
+
+@needs_shared
+def test_the_sentences_of_the_drawings_are_where_the_recipe_looks_and_no_split_shares_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(ROOT)
+    data = load_config(ROOT / "conf" / "lxmert_nlvr1.json").data
+    questions = read_questions("train", format=data.format, questions=data.train.split(","))
+    held = {one.extra["sentence_id"] for one in questions if one.extra["sentence_fold"] == 4}
+    rest = {one.extra["sentence_id"] for one in questions if one.extra["sentence_fold"] != 4}
+    assert held
+    assert not held & rest

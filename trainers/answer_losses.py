@@ -34,5 +34,19 @@ def class_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return (losses * known).sum() / known.sum().clamp(min=1)
 
 
+def score_divergence(logits: Tensor, scores: Tensor) -> Tensor:
+    """Sum of score * (log score - log softmax) over the answers, averaged over the questions.
+
+    Scores are taken as they are, whatever they sum to: VisualBERT's loss. Of the shares of people who gave each answer
+    it is TRAR's `kld`.
+    """
+    return F.kl_div(F.log_softmax(logits.float(), dim=1), scores.float(), reduction="batchmean")
+
+
 #: The losses that a fine-tuning may name.
-ANSWER_LOSSES = {"bce": binary_cross_entropy, "mce": best_answer_cross_entropy}
+ANSWER_LOSSES = {
+    "bce": binary_cross_entropy,
+    "mce": best_answer_cross_entropy,
+    "kl": score_divergence,
+    "kld": score_divergence,
+}

@@ -11,6 +11,7 @@ import torch
 
 STATE_FILE = "training_state.pt"
 _NAME = re.compile(r"step-\d+")
+_EPOCH = re.compile(r"epoch-(\d+)")
 _REMEDY = "point the link `last` beside it at an older checkpoint, or start a new run with another --work_dir"
 
 
@@ -73,7 +74,7 @@ class CheckpointFolder:
         temporary.replace(self.root / name)
 
     def find(self, name: str) -> Path | None:
-        """The checkpoint that `name` ("last", "best") points at, if any.
+        """The checkpoint that `name` ("last", "best") points at, if any; "epoch-10": that of the end of epoch 10.
 
         A folder that was copied without its links, or whose first save was cut short, has no `last`: the newest
         checkpoint is it.
@@ -81,6 +82,8 @@ class CheckpointFolder:
         path = self.root / name
         if path.exists():
             return path.resolve()
+        if epoch := _EPOCH.fullmatch(name):
+            return next((found for found in self._saved() if _ends_epoch(found, int(epoch[1]))), None)
         newest = max(self._saved(), key=step_of, default=None) if name == "last" else None
         return newest.resolve() if newest else None
 
@@ -113,6 +116,15 @@ class CheckpointFolder:
 
 def _name(step: int) -> str:
     return f"step-{step:06d}"
+
+
+def _ends_epoch(checkpoint: Path, epoch: int) -> bool:
+    """Whether a checkpoint was saved when so many epochs were done; its tensors are not read."""
+    try:
+        state = torch.load(checkpoint / STATE_FILE, map_location="cpu", weights_only=True, mmap=True)
+    except Exception:  # a damaged one is none that is looked for
+        return False
+    return isinstance(state, dict) and state.get("epoch") == epoch and state.get("inner_step") == 0
 
 
 def step_of(checkpoint: Path) -> int:

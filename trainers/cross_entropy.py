@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from models.ofa import OFAModel
+from models.ofa.encoder import OFAEncoderOutput
 from preprocessors.style_tasks import TASKS
 from trainers.objective import Objective, ObjectiveOutput
 
@@ -121,14 +122,14 @@ class CrossEntropy(Objective):
 
     def __call__(self, model: OFAModel, batch: dict, step: int) -> ObjectiveOutput:
         """The summed loss of one micro-batch at update `step`."""
-        kept = batch["target"].ne(self.pad)
-        target = batch["target"][kept]
+        kept = target_index(batch, self.pad)
+        target = batch["target"].flatten()[kept]
         logits = caption_logits(model, batch, kept)
         twin = caption_logits(model, batch, kept) if self.rdrop_alpha else None
         answers: Tensor | None = None
         logs: dict[str, tuple[Tensor, float]] = {}
         if "task" in batch:
-            task = batch["task"][:, None].expand_as(kept)[kept]
+            task = batch["task"][:, None].expand_as(batch["target"]).flatten()[kept]
             answers, logs = self._answers(logits, target, task)
             logits, target = logits[task.eq(0)], target[task.eq(0)]
             twin = twin[task.eq(0)] if twin is not None else None
@@ -167,8 +168,21 @@ class CrossEntropy(Objective):
         return self.drop_worst_ratio > 0 and step > self.drop_worst_after
 
 
+def encode(model: OFAModel, batch: Mapping[str, Any]) -> OFAEncoderOutput:
+    """The encoder's pass over the prompts and images of a batch."""
+    return model.encoder(
+        batch["input_ids"], batch["patch_images"], batch["patch_masks"], batch["image_index"], batch.get("padded")
+    )
+
+
+def target_index(batch: dict, pad: int) -> Tensor:
+    """The places [n] of the targets [N·T] that hold a token: those that the batch came with, or else looked for."""
+    known: Tensor | None = batch.get("target_index")
+    return batch["target"].flatten().ne(pad).nonzero().flatten() if known is None else known
+
+
 def caption_logits(model: OFAModel, batch: dict, kept: Tensor) -> Tensor:
-    """Logits [n, V] at the caption positions where `kept` [N, T]: padding never reaches the output projection."""
-    encoded = model.encoder(batch["input_ids"], batch["patch_images"], batch["patch_masks"], batch["image_index"])
-    hidden = model.decode(encoded, batch["decoder_input_ids"], None if batch.get("even") else batch["encoder_index"])
-    return model.decoder.output_projection(hidden[kept])
+    """Logits [n, V] at the caption positions `kept` [n] of [N·T]: padding never reaches the output projection."""
+    rows = None if batch.get("even") else batch["encoder_index"]
+    hidden = model.decode(encode(model, batch), batch["decoder_input_ids"], rows)
+    return model.decoder.output_projection(hidden.flatten(0, 1)[kept])

@@ -1,13 +1,13 @@
 """The few collectives that training needs, for one process or many."""
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
-from torch import distributed, nn
+from torch import Tensor, distributed, nn
 
 T = TypeVar("T")
 
@@ -24,13 +24,22 @@ class World:
     def is_main(self) -> bool:
         return self.rank == 0
 
-    def sum(self, values: list[float]) -> list[float]:
+    def sum(self, values: Sequence[float]) -> list[float]:
         """Element-wise sum over all ranks."""
-        if self.size == 1:
-            return values
-        total = torch.tensor(values, dtype=torch.float64, device=self.device)
-        distributed.all_reduce(total)
-        return total.tolist()
+        return list(values) if self.size == 1 else self.total(values).tolist()
+
+    def total(self, values: Sequence[float | Tensor]) -> Tensor:
+        """Likewise of numbers and tensors of one, as float64 [n] on this rank's device, for which nothing waits."""
+        there = [i for i, value in enumerate(values) if isinstance(value, Tensor) and value.device == self.device]
+        known = [0.0 if i in there else float(value) for i, value in enumerate(values)]
+        total = torch.tensor(known, dtype=torch.float64).to(self.device, non_blocking=True)
+        if there:
+            index = torch.tensor(there).to(self.device, non_blocking=True)
+            found = [values[i].detach().double().reshape(()) for i in there]  # type: ignore[union-attr]
+            total = total.index_copy(0, index, torch.stack(found))
+        if self.size > 1:
+            distributed.all_reduce(total)
+        return total
 
     def gather(self, value: Any) -> list[Any]:
         """`value` of every rank, in the order of ranks, on every rank."""

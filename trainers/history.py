@@ -1,4 +1,4 @@
-"""What a run logs: `history.jsonl`, and the same numbers for TensorBoard."""
+"""What a run logs: `history.jsonl`, and the same numbers for TensorBoard and trackers."""
 
 import json
 import logging
@@ -9,6 +9,7 @@ from typing import Any
 
 from data.files import write_text
 from data.reading import parse_json, read_bytes
+from trainers.trackers import Tracker
 
 LOGGER = logging.getLogger("stylecap")
 
@@ -25,12 +26,15 @@ class History:
         self.file = file
         self.tensorboard = tensorboard
         self._writer: Any = None
+        self.trackers: list[Tracker] = []
 
     def log(self, step: int, epoch: int, values: Mapping[str, float]) -> None:
         """Adds an entry. JSON has no NaN and no infinity: those numbers are null."""
         entry = {"step": step, "epoch": epoch, **{name: _rounded(value) for name, value in values.items()}}
         with open(self.file, "a", encoding="utf-8") as stream:
             stream.write(json.dumps(entry, allow_nan=False) + "\n")
+        for tracker in self.trackers:
+            tracker.log(step, values)
         if self.tensorboard is not None:
             for name, value in values.items():
                 self._events().add_scalar(name, value, step)
@@ -48,6 +52,8 @@ class History:
         return any(entry["step"] == step and name in entry for entry in read_history(self.file))
 
     def close(self) -> None:
+        for tracker in self.trackers:
+            tracker.close()
         if self._writer is not None:
             self._writer.close()
             self._writer = None

@@ -48,6 +48,7 @@ class Loop:
         observers: what looks on, on the main process only.
         frozen: parts of the model that stay in the mode of evaluation.
         shard_units: parts that gather their parameters on their own where these are divided over ranks.
+        resume_from: a checkpoint of another run, to go on from where this one has none.
         data: digests of what is trained on, by name; a run is resumed with the same.
         allow_changed_data: resume with other data than before.
         seed: of dropout, to which each rank adds its own number.
@@ -70,6 +71,7 @@ class Loop:
         observers: Sequence[Observer] = (),
         frozen: Sequence[nn.Module] = (),
         shard_units: Iterable[ShardUnit] = (),
+        resume_from: Path | None = None,
         data: Mapping[str, str] | None = None,
         allow_changed_data: bool = False,
         max_epochs: int,
@@ -99,6 +101,7 @@ class Loop:
         self.write_model = write_model
         self.validate = validate
         self.world = world
+        self.resume_from = resume_from
         self.data = dict(data or {})
         self.allow_changed_data = allow_changed_data
         self.max_epochs = max_epochs
@@ -133,12 +136,14 @@ class Loop:
 
     def _module(self, sharding: str, shard_units: Iterable[ShardUnit]) -> None:
         """`inner`: model and objective; `module`: the same over however many ranks."""
-        self.model.to(self.world.device)
         self.inner = TrainingModule(self.model, self.objective)
         self.module: nn.Module = self.inner
         if self.world.size > 1 and sharding == "fsdp":
+            # Not moved before: unit after unit goes to the device and keeps its shard there, never the whole model.
             shard(self.inner, self.world, shard_units)
-        elif self.world.size > 1:
+            return
+        self.model.to(self.world.device)
+        if self.world.size > 1:
             gpus = [self.world.device.index] if self.world.device.type == "cuda" else None
             self.module = DistributedDataParallel(self.inner, device_ids=gpus, forward_sync_buffers=False)
 
@@ -158,7 +163,7 @@ class Loop:
         """Train to the end.
 
         Args:
-            resume: continue from the run's last checkpoint if there is one.
+            resume: continue from the run's last checkpoint, else from `resume_from`, if there is one.
 
         Returns:
             `step`, `epoch`, and the best score and checkpoint.
@@ -167,7 +172,7 @@ class Loop:
             KeyboardInterrupt: on Ctrl-C, SIGTERM or SIGHUP, after a checkpoint was saved.
             ValueError: losses that stay without finite numbers, or data that are not those that the run began with.
         """
-        last = self.checkpoints.find("last") if resume else None
+        last = self.checkpoints.find("last") or self.resume_from if resume else None
         if last is not None:
             self.load(last)
         with self.interruption.deferred(), self.stall.watching():

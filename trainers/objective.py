@@ -29,17 +29,22 @@ class Objective:
     """Base of objectives: a loss for a micro-batch, summed over units that can be counted beforehand.
 
     Attributes:
+        asks_model: whether `prepare` calls the model, whose parameters must then be whole on every rank.
         updates: how often the optimizer steps on the same micro-batches; `again` makes them ready for the next time.
         counts_prepared: whether `count` needs what `prepare` made. Then, as where `updates` is more than 1, all
             micro-batches of an update are prepared before the first is learnt from, and stay in memory together.
     """
 
+    asks_model = False
     updates: int = 1
     counts_prepared: bool = False
 
     def set_mode(self, model: Model) -> None:
         """Put the model into the mode that it is trained in."""
         model.train()
+
+    def update_begins(self, batches: Sequence[dict], add: Callable[[list[float]], list[float]]) -> None:
+        """Told of all micro-batches of an update; `add` adds numbers up over the ranks, all of which call it."""
 
     def prepare(self, model: Model, batch: dict) -> dict:
         """What `__call__` gets in place of a batch: made one micro-batch ahead, outside the data-parallel wrapper."""

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from trainers.bertadam import BertAdam
+from trainers.visualbert import ClippingBertAdam, parameter_groups
 
 
 def adamw(
@@ -44,9 +45,10 @@ def optimizer_of(
     weight_decay: float,
     own_rates: Sequence[tuple[nn.Module, float]] = (),
 ) -> Callable[[nn.Module], torch.optim.Optimizer]:
-    """What makes the optimizer called `name`, "adamw" or "bertadam", of the trained parameters of a model.
+    """What makes the optimizer called `name` of the trained parameters of a model.
 
-    The loop sets the rate of every update, so BertAdam has no schedule of its own. ValueError for another name.
+    "adamw"; "bertadam"; or "bertadam-each", which is VisualBERT's: see `trainers.visualbert`. The loop sets
+    the rate of every update, so BertAdam has no schedule of its own. ValueError for another name.
     """
     if name == "adamw":
         return lambda model: adamw(model, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, own_rates=own_rates)
@@ -60,4 +62,8 @@ def optimizer_of(
             eps=eps,
             weight_decay=weight_decay,
         )
-    raise ValueError(f"unknown optimizer {name!r}: choose adamw or bertadam")
+    if name == "bertadam-each":
+        return lambda model: ClippingBertAdam(
+            parameter_groups(model, weight_decay=weight_decay), lr, betas=betas, eps=eps, weight_decay=weight_decay
+        )
+    raise ValueError(f"unknown optimizer {name!r}: choose adamw, bertadam or bertadam-each")

@@ -75,7 +75,7 @@ def policy_loss(
             sums likewise, for the caller to divide by all tokens of the batch (DAPO, arXiv:2503.14476).
         longest: most tokens of a caption.
     """
-    return -(log_probs * _by_token(advantage, kept, reduction, longest)).sum()
+    return -(log_probs * _weights(log_probs, kept, advantage, reduction, longest)).sum()
 
 
 def clipped_loss(
@@ -95,7 +95,7 @@ def clipped_loss(
     above `low` lets unlikely words rise further (DAPO).
     """
     ratio = (log_probs - before).exp()
-    weights = _by_token(advantage, kept, reduction, longest)
+    weights = _weights(log_probs, kept, advantage, reduction, longest)
     return -torch.minimum(ratio * weights, ratio.clamp(1 - low, 1 + high) * weights).sum()
 
 
@@ -106,13 +106,18 @@ def clipped_share(log_probs: Tensor, before: Tensor, advantage: Tensor, *, low: 
     return (((ratio > 1 + high) & (advantage > 0)) | ((ratio < 1 - low) & (advantage < 0))).sum()
 
 
-def _by_token(advantage: Tensor, kept: Tensor, reduction: Reduction, longest: int) -> Tensor:
+def _weights(log_probs: Tensor, kept: Tensor, advantage: Tensor, reduction: Reduction, longest: int) -> Tensor:
     """The weight of each token [n] of captions with these advantages [N]."""
     if reduction == "token":
         advantage = advantage / kept.sum(1).clamp(min=1)
     elif reduction == "constant":
         advantage = advantage / longest
-    return advantage[:, None].expand_as(kept)[kept]
+    return by_token(advantage, kept, log_probs.shape[0])
+
+
+def by_token(values: Tensor, kept: Tensor, tokens: int) -> Tensor:
+    """A value a caption [N] -> that of each of the `tokens` kept [N, T], which is not asked of the device."""
+    return values.repeat_interleave(kept.sum(1), output_size=tokens)
 
 
 def token_log_probs(logits: Tensor, tokens: Tensor) -> Tensor:
@@ -122,7 +127,14 @@ def token_log_probs(logits: Tensor, tokens: Tensor) -> Tensor:
 
 
 def drawn_log_probs(
-    logits: Tensor, tokens: Tensor, banned: Tensor, *, temperature: float, top_k: int, top_p: float
+    logits: Tensor,
+    tokens: Tensor,
+    banned: Tensor,
+    *,
+    temperature: float,
+    top_k: int,
+    top_p: float,
+    likely: Tensor | None = None,
 ) -> Tensor:
     """Log-probabilities [n] of tokens [n] under the distribution that they were drawn from, in float32.
 
@@ -131,6 +143,7 @@ def drawn_log_probs(
     Args:
         logits: [n, V].
         banned: [n, C] tokens that could not be drawn at each place.
+        likely: places where banned tokens may have most of the probability; None = all.
         temperature, top_k, top_p: as in `models.ofa.generation.filter_logits`.
     """
     logits = logits.float()
@@ -141,7 +154,8 @@ def drawn_log_probs(
         again = (banned[:, :, None] == banned[:, None, :]).tril(-1).any(-1)  # banned twice, lost once
         lost = lost.masked_fill(again, 0.0).sum(1)
         found = token_log_probs(logits, tokens) - torch.log1p(-lost.clamp(max=_MOSTLY))
-        rows = (lost > _MOSTLY).nonzero().flatten()  # where the difference would be rounding
+        # Where little is left, the difference would be rounding.
+        rows = torch.arange(len(tokens), device=tokens.device) if likely is None else likely
         return found.index_copy(
             0, rows, token_log_probs(logits[rows].scatter(1, banned[rows], -torch.inf), tokens[rows])
         )
@@ -167,4 +181,4 @@ def divergence(logits: Tensor, reference: Tensor) -> Tensor:
 def mean_by_caption(values: Tensor, kept: Tensor) -> Tensor:
     """Values [n] of the tokens kept [N, T] -> the sum over captions of each caption's mean over its tokens."""
     weights = 1 / kept.sum(1).clamp(min=1)
-    return (values * weights[:, None].expand_as(kept)[kept]).sum()
+    return (values * by_token(weights, kept, values.shape[0])).sum()

@@ -24,10 +24,15 @@ NO_LABEL = -1
 
 @dataclass(frozen=True)
 class Part:
-    """A loss: `total` with its gradient, and the number `count` that it is a mean over."""
+    """A loss: `total` with its gradient, and the number `count` that it is a mean over.
+
+    `right` of the `asked` predictions name the label; None where a loss names nothing.
+    """
 
     total: Tensor
     count: Tensor
+    right: Tensor | None = None
+    asked: Tensor | None = None
 
     @property
     def mean(self) -> Tensor:
@@ -58,7 +63,7 @@ def class_part(logits: Tensor, labels: Tensor) -> Part:
     """Cross-entropy of logits [n, classes] and labels [n], a mean over the labels that are there."""
     known = labels.ne(NO_LABEL)
     losses = F.cross_entropy(logits.float(), labels, ignore_index=NO_LABEL, reduction="sum")
-    return Part(losses, known.sum())
+    return Part(losses, known.sum(), logits.detach().argmax(-1).eq(labels).sum(), known.sum())
 
 
 def box_class_part(logits: Tensor, labels: Tensor, weights: Tensor, boxes: int, normalizer: float) -> Part:
@@ -70,7 +75,10 @@ def box_class_part(logits: Tensor, labels: Tensor, weights: Tensor, boxes: int, 
         normalizer: 1 / 0.15 makes up for the boxes that are not masked.
     """
     losses = F.cross_entropy(logits.float(), labels, ignore_index=NO_LABEL, reduction="none")
-    return Part((losses * weights).sum() * normalizer, torch.as_tensor(boxes, device=logits.device))
+    asked = labels.ne(NO_LABEL) & weights.gt(0)
+    right = (logits.detach().argmax(-1).eq(labels) & asked).sum()
+    total = (losses * weights).sum() * normalizer
+    return Part(total, torch.as_tensor(boxes, device=logits.device), right, asked.sum())
 
 
 def feature_part(predicted: Tensor, features: Tensor, weights: Tensor, boxes: int, normalizer: float) -> Part:

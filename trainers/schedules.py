@@ -10,6 +10,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any
 
+from trainers import trar_schedule
 from trainers.schedule import learning_rate
 
 #: From progress to factor.
@@ -115,12 +116,27 @@ def learning_rate_of(
     every: float = 2.0,
     factor: float = 0.1,
     drops: Sequence[int] = (4, 6),
+    warmup_epochs: int = 3,
+    epoch_updates: float = 1.0,
 ) -> Callable[[int, int], float]:
-    """(update from 0, updates of the run) -> learning rate, of a schedule of `SCHEDULES` or of `trainers.schedule`.
+    """(update from 0, updates of the run) -> learning rate, of a schedule of `SCHEDULES`, of `trainers.schedule`, or
+    "trar" of `trainers.trar_schedule`, which alone needs `warmup_epochs` and `epoch_updates`: samples by samples of an
+    update, a broken number.
 
     Those of `SCHEDULES` begin at rate 0 as the originals do, the others one step above it; a floor is `lr_end`.
     Raises ValueError as `make_schedule`.
     """
+    if name == "trar":
+        return lambda step, total: trar_schedule.learning_rate(
+            step + 1,
+            epoch=step // max(1, int(epoch_updates)),
+            lr=lr,
+            samples=epoch_updates,
+            batch_size=1,
+            warmup_epochs=warmup_epochs,
+            decay_epochs=tuple(drops),
+            decay=factor,
+        )
     if name not in SCHEDULES:
         return lambda step, total: learning_rate(
             step, total=total, lr=lr, lr_end=lr_end, warmup_proportion=warmup_proportion, schedule=name
@@ -128,6 +144,25 @@ def learning_rate_of(
     options = {"floor": lr_end / lr, "every": every, "factor": factor, "drops": tuple(drops)}
     schedule = make_schedule(name, warmup=warmup_proportion, epochs=epochs, **options)
     return lambda step, total: lr * schedule(step / total)
+
+
+def phased_rate(phases: Sequence[tuple[int, Callable[[int, int], float]]]) -> Callable[[int, int], float]:
+    """(update from 0, updates of the run) -> learning rate, of phases that each begin their own schedule anew.
+
+    Args:
+        phases: (its updates, its rate as of `learning_rate_of`), in order. A run that is cut short is not squeezed: a
+            phase is where it would have been. What comes after the last one has the last rate of it.
+    """
+
+    def rate(step: int, total: int) -> float:
+        for updates, of_phase in phases:
+            if step < updates:
+                return of_phase(step, updates)
+            step -= updates
+        updates, of_phase = phases[-1]
+        return of_phase(updates - 1, updates)
+
+    return rate
 
 
 def _rise(progress: float, warmup: float) -> float:

@@ -25,13 +25,14 @@ from models.ofa.generation import sample_encoded, search_encoded
 from preprocessors.collate import Asked
 from rewards.base import Candidate
 from rewards.calculator import RewardCalculator, Rewards
-from trainers.cross_entropy import token_losses
+from trainers.cross_entropy import encode, target_index, token_losses
 from trainers.objective import Objective, ObjectiveOutput
 from trainers.policy_gradient import (
     Baseline,
     Normalisation,
     Reduction,
     advantages,
+    by_token,
     clipped_loss,
     clipped_share,
     divergence,
@@ -59,7 +60,8 @@ class Rollout:
         encoded: the encoder's pass, with gradient.
         tokens: [M, K, T] candidates with eos where they ended, padded; the greedy captions are not among them.
         captions: [M] the same as text, the greedy captions first where they are there.
-        kept: [M, K, T] bool, false at padding; ended: [M, K] bool, whether a candidate wrote its end.
+        on_host: `tokens` on the CPU, copied once, as they were scored.
+        kept: [M, K, T] bool, false at padding; ended: [M, K] bool, whether a candidate wrote its end; both on the CPU.
         rewards: of [M, K] candidates, or [M, 1 + K] with the greedy captions first.
         seconds: that sampling took.
         before: [n] log-probabilities of the candidates' tokens when they were first learnt from.
@@ -68,6 +70,7 @@ class Rollout:
     encoded: OFAEncoderOutput
     tokens: Tensor
     captions: Sequence[Sequence[Candidate]]
+    on_host: Tensor
     kept: Tensor
     ended: Tensor
     rewards: "Future[Rewards]"
@@ -96,6 +99,8 @@ class SelfCritical(Objective):
         reference: the frozen model of step 1; needed where `kl_weight` is not 0.
         soft_references: (image id, style) -> captions of the image in other styles.
     """
+
+    asks_model = True  # for candidates
 
     def __init__(
         self,
@@ -172,12 +177,14 @@ class SelfCritical(Objective):
         started = time.perf_counter()
         drawn = self._draw(model, encoded)
         drawn = without_forced_end(drawn, self.max_len_b, model.config.eos_token_id, model.config.pad_token_id)
-        captions = self._captions(drawn, model.config.eos_token_id, model.config.pad_token_id)
+        eos, pad = model.config.eos_token_id, model.config.pad_token_id
+        on_host = drawn.cpu()
+        captions = self._captions(on_host, eos, pad)
         rewards = self._submit(captions, batch)
         greedy = 1 if self.baseline == "greedy" else 0
-        tokens, seconds = drawn[:, greedy:], time.perf_counter() - started
-        kept, ended = tokens.ne(model.config.pad_token_id), tokens.eq(model.config.eos_token_id).any(-1)
-        rollout = Rollout(encoded, tokens, captions, kept, ended, rewards, seconds)
+        tokens, seconds = on_host[:, greedy:], time.perf_counter() - started
+        kept, ended = tokens.ne(pad), tokens.eq(eos).any(-1)
+        rollout = Rollout(encoded, drawn[:, greedy:], captions, tokens, kept, ended, rewards, seconds)
         return batch | {"rollout": rollout}
 
     def again(self, model: OFAModel, batch: dict) -> dict:
@@ -235,11 +242,11 @@ class SelfCritical(Objective):
     def __call__(self, model: OFAModel, batch: dict, step: int) -> ObjectiveOutput:
         """The summed loss of one micro-batch; waits for its rewards."""
         rollout: Rollout = batch["rollout"]
-        logits, kept, target = candidate_logits(model, rollout.encoded, rollout.tokens)
-        log_probs = self._log_probs(model, logits, kept, target)
+        logits, kept, target = candidate_logits(model, rollout.encoded, rollout.tokens, rollout.on_host)
+        log_probs = self._log_probs(model, rollout, logits, target)
         scored = rollout.rewards.result()
         self._last = (batch["asked"].requests, rollout.captions, scored)
-        total = torch.as_tensor(scored.total, dtype=torch.float32, device=logits.device)
+        total = torch.as_tensor(scored.total, dtype=torch.float32).to(logits.device, non_blocking=True)
         greedy = total[:, 0] if self.baseline == "greedy" else None
         rewards = total[:, total.shape[1] - self.num_candidates :]
         advantage = advantages(rewards, baseline=self.baseline, greedy=greedy, normalise=self.normalise_advantages)
@@ -255,36 +262,36 @@ class SelfCritical(Objective):
             "sample_s": (torch.tensor(rollout.seconds), 1),
             "reward_s": (torch.tensor(scored.seconds), 1),
             **reward_logs(scored, self.num_candidates),
-            **candidate_logs(rollout.tokens, model.config.eos_token_id, model.config.pad_token_id),
+            **candidate_logs(rollout.on_host, model.config.eos_token_id, model.config.pad_token_id),
             **advantage_logs(rewards, advantage),
             **clipped_logs,
             **extra_logs,
         }
         return ObjectiveOutput(loss, logs)
 
-    def _log_probs(self, model: OFAModel, logits: Tensor, kept: Tensor, target: Tensor) -> Tensor:
+    def _log_probs(self, model: OFAModel, rollout: Rollout, logits: Tensor, target: Tensor) -> Tensor:
         """[n] of the tokens, under what they were drawn from; of beams, which are not drawn, under the model."""
         if self.candidates == "beam":
             return token_log_probs(logits, target)
         # Sampling never draws padding, nor an end before the first word.
-        first = torch.zeros_like(kept)
-        first[:, 0] = True
-        pad, eos = model.config.pad_token_id, model.config.eos_token_id
-        banned = torch.stack([torch.full_like(target, pad), torch.where(first[kept], eos, pad)], dim=1)
-        return drawn_log_probs(logits, target, banned, **self.drawing)
+        lengths = rollout.kept.flatten(0, 1).sum(1)
+        first = (lengths.cumsum(0) - lengths).to(target.device, non_blocking=True)
+        pads = torch.full_like(target, model.config.pad_token_id)
+        banned = torch.stack([pads, pads.index_fill(0, first, model.config.eos_token_id)], dim=1)
+        return drawn_log_probs(logits, target, banned, likely=first, **self.drawing)
 
     def _policy_loss(
         self, rollout: Rollout, log_probs: Tensor, kept: Tensor, advantage: Tensor
     ) -> tuple[Tensor, dict[str, tuple[Tensor, float]]]:
         """The policy gradient's loss, and what is clipped of it; advantages [N]."""
         if self.mask_truncated:
-            advantage = advantage * rollout.ended.flatten()
+            advantage = advantage * rollout.ended.flatten().to(advantage.device, non_blocking=True)
         longest = self.max_len_b + 1
         if self.updates == 1:
             return policy_loss(log_probs, kept, advantage, self.reduction, longest=longest), {}
         if rollout.before is None:
             rollout.before = log_probs.detach()
-        each = advantage[:, None].expand_as(kept)[kept]
+        each = by_token(advantage, kept, log_probs.shape[0])
         clipped = clipped_share(log_probs, rollout.before, each, low=self.low, high=self.high)
         loss = clipped_loss(
             log_probs, rollout.before, kept, advantage, self.reduction, longest=longest, low=self.low, high=self.high
@@ -301,10 +308,10 @@ class SelfCritical(Objective):
             target = batch["target"]
             index = torch.tensor(batch["asked"].index, device=target.device)
             hidden = model.decode(rollout.encoded, batch["decoder_input_ids"], index)
-            known = target.ne(model.config.pad_token_id)
-            expected = model.decoder.output_projection(hidden[known])
-            losses, _ = token_losses(expected, target[known], self.label_smoothing)
-            mean = mean_by_caption(losses, known)
+            places = target_index(batch, model.config.pad_token_id)
+            expected = model.decoder.output_projection(hidden.flatten(0, 1)[places])
+            losses, _ = token_losses(expected, target.flatten()[places], self.label_smoothing)
+            mean = mean_by_caption(losses, target.ne(model.config.pad_token_id))
             logs["cross_entropy"] = (mean.detach(), target.shape[0])
             total = total + self.cross_entropy_weight * mean * (units / target.shape[0])
         scale = units / kept.shape[0]
@@ -314,7 +321,7 @@ class SelfCritical(Objective):
             assert self.reference is not None
             with torch.no_grad():
                 encoded = encode_asked(self.reference, batch)
-                before, _, _ = candidate_logits(self.reference, encoded, rollout.tokens)
+                before, _, _ = candidate_logits(self.reference, encoded, rollout.tokens, rollout.on_host)
             mean = mean_by_caption(divergence(logits, before), kept)
             logs["kl"] = (mean.detach(), kept.shape[0])
             total = total + self.kl_weight * scale * mean
@@ -333,19 +340,22 @@ def without_forced_end(tokens: Tensor, max_len_b: int, eos: int, pad: int) -> Te
     return tokens
 
 
-def candidate_logits(model: OFAModel, encoded: OFAEncoderOutput, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def candidate_logits(
+    model: OFAModel, encoded: OFAEncoderOutput, tokens: Tensor, on_host: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """Logits [n, V] at the tokens of candidates [M, K, T] that are not padding, which tokens they are [M·K, T], and the
-    tokens [n]."""
-    flat = tokens.flatten(0, 1)
-    kept = flat.ne(model.config.pad_token_id)
+    tokens [n]. With a copy of the tokens on the host, the device is not waited for."""
+    flat, pad = tokens.flatten(0, 1), model.config.pad_token_id
+    places = (tokens if on_host is None else on_host).flatten().ne(pad).nonzero().flatten()
+    places = places.to(tokens.device, non_blocking=True)
     start = encoded.first_tokens(model.config.decoder_start_token_id, tokens.shape[1])[:, None]
     hidden = model.decode(encoded, torch.cat([start, flat[:, :-1]], dim=1), None)
-    return model.decoder.output_projection(hidden[kept]), kept, flat[kept]
+    return model.decoder.output_projection(hidden.flatten(0, 1)[places]), flat.ne(pad), flat.flatten()[places]
 
 
 def encode_asked(model: OFAModel, batch: Mapping[str, Any]) -> OFAEncoderOutput:
     """A row for each of `batch["asked"]`, from one pass of the encoder over each prompt."""
     asked: Asked = batch["asked"]
-    encoded = model.encoder(batch["input_ids"], batch["patch_images"], batch["patch_masks"], batch["image_index"])
+    encoded = encode(model, batch)
     device = batch["input_ids"].device
     return encoded.rows(torch.tensor(asked.prompts, device=device), torch.tensor(asked.starts, device=device))

@@ -17,7 +17,7 @@ def learning_rate(
     *,
     epoch: int,
     lr: float,
-    samples: int,
+    samples: float,
     batch_size: int,
     warmup_epochs: int = 3,
     decay_epochs: Collection[int] = (10, 12),

@@ -82,6 +82,7 @@ class Updater:
         self._set_mode()
         prepared: Iterable[Batch] = self._prepared(batches)
         objective = self.objective
+        self.objective.update_begins(batches, self.world.sum)
         counted: Sequence[Batch] = batches
         if objective.counts_prepared or objective.updates > 1:
             prepared = counted = list(prepared)
@@ -103,14 +104,17 @@ class Updater:
     def _step(self, prepared: Iterable[Batch], number: int, step: int, rate: float, total: float) -> UpdateResult:
         """One step of the optimizer on `number` prepared micro-batches, over `total` units of all ranks."""
         buffers = [(buffer, buffer.clone()) for buffer in self.inner.buffers() if buffer.is_floating_point()]
-        sums, finite, seconds = self._backward(prepared, number, step, total)
+        sums, broken, seconds = self._backward(prepared, number, step, total)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group.get("lr_scale", 1.0)
-        norm = self._norm()
-        values = [value for pair in sums.values() for value in pair]
-        *values, broken = self.world.sum([*values, float(not finite)])
+        started = time.perf_counter()
+        gradients = self._norm()
+        added = self.world.total([*(value for pair in sums.values() for value in pair), broken])
+        # The one time that a step waits for the device: whether it may be made is to be known before it is.
+        *values, infinite, norm = torch.cat([added, gradients.double().reshape(1)]).tolist()
+        seconds += time.perf_counter() - started  # what was only asked of the device before is done now
         # A scaler of float16 meets infinite norms on its way to a scale that fits, and skips those itself.
-        skipped = broken > 0 or not (math.isfinite(norm) or self.scaler.is_enabled())
+        skipped = infinite > 0 or not (math.isfinite(norm) or self.scaler.is_enabled())
         if skipped:
             for buffer, former in buffers:
                 buffer.copy_(former)
@@ -124,25 +128,29 @@ class Updater:
         return UpdateResult(logs | {"backward_s": seconds, "lr": rate, "grad_norm": norm}, skipped, False)
 
     def _backward(
-        self, prepared: Iterable[Batch], number: int, step: int, total: float
-    ) -> tuple[dict[str, tuple[float, float]], bool, float]:
-        """The gradients of all micro-batches; name -> (sum, units) to log, whether losses were finite, and seconds."""
-        logs: dict[str, tuple[float, float]] = {}
-        finite, seconds = True, 0.0
+        self, prepared: Iterable[Batch], micro_batches: int, step: int, total: float
+    ) -> tuple[dict[str, tuple[Tensor, float]], Tensor, float]:
+        """The gradients of all micro-batches; name -> (sum, units) to log, how many losses are not finite, and seconds.
+
+        Sums stay where they are until all are read at once.
+        """
+        logs: dict[str, tuple[Tensor, float]] = {}
+        broken, seconds = torch.zeros((), dtype=torch.float64, device=self.world.device), 0.0
         for position, batch in enumerate(prepared):
-            last = position == number - 1
+            last = position == micro_batches - 1
             started = time.perf_counter()
             with contextlib.nullcontext() if last else self._without_synchronisation(), self.autocast():
                 output = self.module(batch, step)
                 # Data-parallel wrappers average over ranks what is to be summed.
                 loss = output.loss_sum * (self.world.size / (total or 1.0))
                 self.scaler.scale(loss).backward()
-            finite = finite and bool(torch.isfinite(loss.detach()))
+            broken += ~torch.isfinite(loss.detach())
             seconds += time.perf_counter() - started
             for name, (value, units) in output.logs.items():
-                former = logs.get(name, (0.0, 0.0))
-                logs[name] = (former[0] + float(value), former[1] + units)
-        return logs, finite, seconds
+                number = torch.as_tensor(value).detach().double()
+                former = logs.get(name)
+                logs[name] = (number, units) if former is None else (former[0] + number, former[1] + units)
+        return logs, broken, seconds
 
     def _prepared(self, batches: Sequence[Batch]) -> Iterator[Batch]:
         """Micro-batches on the device as the objective wants them, one ahead: what it started for one (the scoring of
@@ -151,7 +159,8 @@ class Updater:
         for batch in batches:
             with self.autocast():
                 on_device = to_device(batch, self.world.device)
-                prepared = gathered(self.inner, partial(self.objective.prepare, self.inner.model, on_device))
+                prepare = partial(self.objective.prepare, self.inner.model, on_device)
+                prepared = gathered(self.inner, prepare) if self.objective.asks_model else prepare()
             if ahead is not None:
                 yield ahead
             ahead = prepared
@@ -162,12 +171,12 @@ class Updater:
         with self.autocast():
             return gathered(self.inner, partial(self.objective.again, self.inner.model, batch))
 
-    def _norm(self) -> float:
+    def _norm(self) -> Tensor:
         """Clips the gradients; their norm before that."""
         self.scaler.unscale_(self.optimizer)
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         norm: Tensor = nn.utils.clip_grad_norm_(parameters, self.clip_norm or float("inf"))
-        return (norm.full_tensor() if isinstance(norm, DTensor) else norm).item()
+        return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         if self.autocast_dtype is None:

@@ -1,16 +1,28 @@
 """What VisualBERT's published training does besides BertAdam: clipping, groups of parameters, the number of updates."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from trainers.bertadam import BertAdam
 
 #: Parts of the names of parameters that do not decay.
 NO_DECAY = ("bias", "LayerNorm.weight")
 #: The original trains no pooler, although NLVR2, VCR and the sentence-image task read it.
 PUBLISHED_LEFT_OUT = ("pooler",)
 _TINY = 1e-6
+
+
+class ClippingBertAdam(BertAdam):
+    """BertAdam that scales the gradient of every tensor on its own to a norm of at most `most` first."""
+
+    most = 1.0
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        clip_each((parameter for group in self.param_groups for parameter in group["params"]), self.most)
+        return super().step(closure)
 
 
 @torch.no_grad()

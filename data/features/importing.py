@@ -6,6 +6,7 @@ from pathlib import Path
 from data.features.per_image import ImageFiles
 from data.features.store import FeatureStore, PathLike, StoreInfo
 from data.features.tsv import TsvFile
+from data.features.visualbert_files import ThFile
 from data.features.writer import new_store
 from data.questions.files import read_text
 
@@ -20,7 +21,7 @@ def import_features(
     stride: int | None = None,
     naming: str = "{stem}",
 ) -> StoreInfo:
-    """LXMERT TSV files, or folders of `.npy`/`.npz`, into a new store at `out`.
+    """LXMERT's TSV files, VisualBERT's `.th` files, or folders of `.npy`/`.npz`, into a new store at `out`.
 
     `detector` is put on record; `grid` and `stride` say that the arrays of a folder are grids, `naming` makes the ids
     of a folder's pictures (see `ImageFiles`). Raises ValueError, with the file and the row, for what is damaged or does
@@ -86,9 +87,9 @@ def read_ids(path: PathLike) -> list[str]:
     return ids
 
 
-def _file(path: Path, grid: tuple[int, int] | None) -> TsvFile:
+def _file(path: Path, grid: tuple[int, int] | None) -> TsvFile | ThFile:
     if not path.exists():
         raise ValueError(f"{path}: no such file or folder of features: check the path")
     if grid is not None:
         raise ValueError(f"{path}: a TSV file holds regions, no grid: leave grid out")
-    return TsvFile(path)
+    return ThFile(path) if path.suffix == ".th" else TsvFile(path)

@@ -4,6 +4,7 @@ An array is [N, D], or [rows, columns, D] of a grid. Keys of an `.npz`: `feature
 `boxes` or `bbox` (pixels), `image_h`, `image_w`, and what `LABELS` names. Pickled content is never loaded.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -30,7 +31,7 @@ class ImageFiles:
 
     def __init__(self, folder: PathLike, grid: tuple[int, int] | None = None, naming: str = "{stem}") -> None:
         """`grid` says that each array is such a grid. `naming` makes an id from `stem`, the id as above, or from
-        `number`, the stem as a number: "CLEVR_val_{number:06d}".
+        `number`, the one that the stem ends in: "CLEVR_val_{number:06d}".
 
         Raises ValueError for a folder that is not there or has no such files.
         """
@@ -79,8 +80,9 @@ class ImageFiles:
 
     def _id(self, path: Path) -> str:
         stem = without_suffix(path.name.removesuffix(path.suffix))
+        digits = re.search(r"[0-9]+$", stem)
         try:
-            return self.naming.format(stem=stem, number=int(stem) if stem.isdecimal() else None)
+            return self.naming.format(stem=stem, number=int(digits[0]) if digits else None)
         except (KeyError, IndexError, TypeError, ValueError):
             raise ValueError(
                 f"{path}: the name does not fit {self.naming!r}: use {{stem}}, or {{number}} for numbers"

@@ -34,13 +34,16 @@ def read_clevr(questions: PathLike) -> Iterator[Question]:
 
 
 def read_shapes(questions: PathLike) -> Iterator[Question]:
-    """An `.npz` with `query` [N], `answer` bool [N] and `layout` [N]; picture i is `STEM-i`. Answers: true, false."""
+    """An `.npz` with `query` [N], `answer` bool [N], `layout` [N]; query i is about picture `STEM-i`, or, where there
+    is an array `picture` [N], about `STEM-picture[i]`. Answers: true, false."""
     content = read_npz(Path(questions))
     lacking = [name for name in ("query", "answer", "layout") if name not in content]
     if lacking:
         raise ValueError(f"{questions}: cannot read the array {lacking[0]} (it has {', '.join(content)}): check it")
     columns = [content[name].tolist() for name in ("query", "answer", "layout")]
     stem = Path(questions).stem
-    for number, (query, answer, layout) in enumerate(zip(*columns, strict=True)):
-        key = f"{stem}-{number}"
-        yield Question(key, (key,), query, "true" if answer else "false", extra={"layout": layout})
+    pictures = content["picture"].tolist() if "picture" in content else range(len(columns[0]))
+    for number, (picture, query, answer, layout) in enumerate(zip(pictures, *columns, strict=True)):
+        yield Question(
+            f"{stem}-{number}", (f"{stem}-{picture}",), query, "true" if answer else "false", extra={"layout": layout}
+        )

@@ -8,6 +8,7 @@ from data.questions.records import Question
 
 # Order in which picture k shows the three boxes of an NLVR example: all orders, by the alphabet.
 ORDERS = ((0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))
+FOLDS = 5  # of NLVR's sentences
 _KEPT = ("synset", "query", "left_url", "right_url", "directory")
 
 
@@ -34,21 +35,23 @@ def read_nlvr1(questions: PathLike, split: str, image: str = "{identifier}-{numb
     """Lines of `{identifier: n-m, sentence, label?, structured_rep}`: six questions each, one a picture.
 
     The id of a question is the official picture's name, `split-n-m-k.png`. `image` makes the image id from `split`,
-    `identifier` and `number`. `extra` has `sentence_id` (n: no two splits may share one), and `boxes`: the structured
-    boxes from left to right in this picture.
+    `identifier` and `number`. `extra` has `sentence_id` (n: no two splits may share one), `sentence_fold` (n modulo 5,
+    to hold sentences out by), and `boxes`: the structured boxes from left to right in this picture.
     """
     for record in read_lines(questions):
         identifier = record.get("identifier", str)
         boxes = record.get("structured_rep", list)
         if len(boxes) != len(ORDERS[0]):
             raise record.wrong(f"key 'structured_rep' has {len(boxes)} boxes", "give three")
+        sentence = identifier.partition("-")[0]
+        fold = int(sentence) % FOLDS if sentence.isdecimal() else 0
         for number, order in enumerate(ORDERS):
             yield Question(
                 f"{split}-{identifier}-{number}.png",
                 (image.format(split=split, identifier=identifier, number=number),),
                 record.get("sentence", str),
                 _label(record),
-                extra={"sentence_id": identifier.partition("-")[0], "boxes": shown(boxes, order)},
+                extra={"sentence_id": sentence, "sentence_fold": fold, "boxes": shown(boxes, order)},
             )
 
 

@@ -1,13 +1,16 @@
 """Question files -> Questions, by the name of their format."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from data.questions.captions import read_coco_captions
 from data.questions.clevr import read_clevr, read_shapes
 from data.questions.files import PathLike
 from data.questions.gqa import read_gqa
+from data.questions.imdb import read_imdb
 from data.questions.lxmert import read_lxmert, read_lxmert_nlvr2, read_lxmert_pretraining
 from data.questions.nlvr import read_nlvr1, read_nlvr2
 from data.questions.plain import read_plain
@@ -24,6 +27,8 @@ _SIMPLE = {
     "clevr": read_clevr,
     "shapes": read_shapes,
     "visual-genome": read_visual_genome,
+    "imdb": read_imdb,
+    "coco-captions": read_coco_captions,
 }
 FORMATS = ("vqa", "nlvr1", "plain", *_SIMPLE)
 
@@ -82,6 +87,9 @@ def _read(
             yield from read_nlvr1(file, Path(file).stem)
         elif format == "plain":
             yield from read_plain(file, columns)
+        elif format == "clevr" and len(files) > 1:  # each of its files counts from 0
+            stem = Path(file).stem
+            yield from (replace(one, question_id=f"{stem}-{one.question_id}") for one in read_clevr(file))
         else:
             yield from _SIMPLE[format](file)
 

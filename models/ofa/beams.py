@@ -1,4 +1,5 @@
-"""The state of a beam search, kept as tensors so that no step waits for the device but to ask whether it is the last.
+"""The state of a beam search, kept as tensors so that no step waits for the device; it is asked every few steps which
+prompts are finished, and what goes on for those until then is not stored.
 
 The semantics are those of fairseq's `SequenceGenerator`, which OFA was published with: a prompt is finished when as
 many hypotheses as beams have ended; an end counts only among the best `beams` candidates of a step; scores are divided
@@ -11,6 +12,15 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+#: Steps between looks at what has ended, where a look waits for the device. On a CPU it costs nothing, and rows that
+#: end at once are steps saved.
+LOOK_EVERY = 4
+
+
+def look_every(device: torch.device) -> int:
+    """Steps between looks on a device."""
+    return 1 if device.type == "cpu" else LOOK_EVERY
 
 
 @dataclass(frozen=True)
@@ -33,9 +43,11 @@ class Finished:
     """
 
     def __init__(self, prompts: int, beam_size: int, length: int, like: Tensor):
-        self.tokens = like.new_zeros(prompts, beam_size, length)
-        self.lengths = like.new_zeros(prompts, beam_size)
-        self.scores = torch.full((prompts, beam_size), -torch.inf, device=like.device)
+        # A place more than is kept: what does not end goes there, so that no shape depends on what did.
+        self.beam_size = beam_size
+        self.tokens = like.new_zeros(prompts, beam_size + 1, length)
+        self.lengths = like.new_zeros(prompts, beam_size + 1)
+        self.scores = torch.full((prompts, beam_size + 1), -torch.inf, device=like.device)
         self.ended = torch.ones_like(self.lengths, dtype=torch.bool)
         self.count = like.new_zeros(prompts)
 
@@ -48,20 +60,19 @@ class Finished:
         where no end was forced.
         """
         slot = self.count[prompts, None] + ended.cumsum(1) - 1
-        stored = ended & (slot < self.tokens.shape[1])
-        row, column = stored.nonzero(as_tuple=True)
-        place = (prompts[row], slot[row, column])
-        self.tokens[(*place, slice(None, tokens.shape[2]))] = tokens[row, column]
-        self.lengths[place] = tokens.shape[2]
-        self.scores[place] = scores[row, column]
+        stored = ended & (slot < self.beam_size)
+        place = (prompts[:, None], slot.where(stored, self.beam_size))
+        self.tokens[(*place, slice(None, tokens.shape[2]))] = tokens
+        self.lengths[place] = torch.full_like(slot, tokens.shape[2])
+        self.scores[place] = scores
         if unforced is not None:
-            self.ended[place] = unforced[row, column]
+            self.ended[place] = unforced
         self.count[prompts] += stored.sum(1)
 
     def best_first(self) -> list[list[Hypothesis]]:
         """The hypotheses of every prompt, best first."""
-        scores, order = self.scores.sort(dim=1, descending=True, stable=True)
-        tokens = self.tokens.gather(1, order[..., None].expand_as(self.tokens)).cpu()
+        scores, order = self.scores[:, : self.beam_size].sort(dim=1, descending=True, stable=True)
+        tokens = self.tokens.gather(1, order[..., None].expand(-1, -1, self.tokens.shape[2])).cpu()
         lengths, ended = self.lengths.gather(1, order).tolist(), self.ended.gather(1, order).tolist()
         return [
             [
@@ -89,11 +100,13 @@ class Beams:
         active: [b] the prompts that are still searched.
         tokens: [b·k, t] what the beams hold, bos first.
         scores: [b, k] their log-probabilities.
+        look: steps between looks at which prompts are finished.
         dead: [b, k] places that an ended hypothesis keeps, because nothing was left to fill them.
     """
 
     def __init__(self, prompts: int, beams: int, max_len: int, start: Tensor, eos: int, like: Tensor):
         device = like.device
+        self.look = look_every(device)
         self.beams, self.eos, self.last_step = beams, eos, max_len
         self.active = torch.arange(prompts, device=device)
         self.tokens = start[:, None]
@@ -109,8 +122,8 @@ class Beams:
         `unforced` [b·k], of the last step: whether the model itself ends there.
 
         Returns:
-            None when all prompts are finished; else the place among the former beams that each beam [b·k] goes on
-            from, and, if prompts were finished, the rows of the former `active` that stay.
+            None when all prompts are seen to be finished; else the place among the former beams that each beam [b·k]
+            goes on from, and, if prompts were seen to be finished, the rows of the former `active` that stay.
         """
         step = self.tokens.shape[1] - 1
         best = self._candidates(log_probs.view(self.active.numel(), self.beams, -1), step)
@@ -118,12 +131,16 @@ class Beams:
         ends = best.tokens.eq(self.eos) & best.scores.isfinite()
         ends[:, : self.beams] &= ~dead
         self._finish(best, ends[:, : self.beams], length_penalty, unforced)
-        going_on = self.finished.count[self.active] < self.beams
-        if step == self.last_step or not going_on.any():
+        if step == self.last_step:
             return None
+        stay = None
+        if (step + 1) % self.look == 0:
+            stay = (self.finished.count[self.active] < self.beams).nonzero().flatten()
+            if not stay.numel():
+                return None
         taken = ends.clone()
         taken[:, : self.beams] |= dead
-        return self._continue(best, taken, going_on)
+        return self._continue(best, taken, stay if stay is None or stay.numel() < self.active.numel() else None)
 
     def _candidates(self, log_probs: Tensor, step: int) -> Candidates:
         # All beams are alike at first: only one of them may propose.
@@ -142,16 +159,14 @@ class Beams:
         own = None if unforced is None else unforced[rows]
         self.finished.add(self.active, ends, tokens, best.scores[:, : self.beams] / length**length_penalty, own)
 
-    def _continue(self, best: Candidates, taken: Tensor, going_on: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Go on with the first candidates that are not `taken` [b, c], for the prompts that are `going_on` [b]."""
+    def _continue(self, best: Candidates, taken: Tensor, stay: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Go on with the first candidates that are not `taken` [b, c], for the prompts that `stay`; None: for all."""
         count = taken.shape[1]
         line = torch.arange(count, device=taken.device) + count * taken
         place, chosen = line.topk(min(self.beams, count), dim=1, largest=False)
         dead, scores = place >= count, best.scores.gather(1, chosen)
         rows, tokens = best.rows.gather(1, chosen), best.tokens.gather(1, chosen)
-        stay = None
-        if not going_on.all():
-            stay = going_on.nonzero().flatten()
+        if stay is not None:
             dead, scores, rows, tokens = dead[stay], scores[stay], rows[stay], tokens[stay]
             self.active = self.active[stay]
         self.dead, self.scores = dead, scores

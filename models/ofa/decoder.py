@@ -32,7 +32,8 @@ class Source:
     Attributes:
         keys_values: of each layer, keys and values [M, H, S, E].
         self_bias: of each layer, the bias among caption positions [1, H, T, T], causal.
-        cross_bias: bias of caption positions towards the source, padding included, [M, H, T, S].
+        cross_bias: bias of caption positions towards the source, padding included, [M, H, T, S]; [1, H, T, S] where
+            nothing is padded.
     """
 
     keys_values: list[KeysValues]
@@ -42,7 +43,8 @@ class Source:
     def keep(self, rows: Tensor) -> "Source":
         """Only the source rows named."""
         kept = [(keys[rows], values[rows]) for keys, values in self.keys_values]
-        return Source(kept, self.self_bias, self.cross_bias[rows])
+        one_for_all = self.cross_bias.shape[0] == 1
+        return Source(kept, self.self_bias, self.cross_bias if one_for_all else self.cross_bias[rows])
 
 
 class OFADecoder(nn.Module):
@@ -114,7 +116,8 @@ class OFADecoder(nn.Module):
         query = self.cross_pos_q_linear(positions)
         key = self.cross_pos_k_linear(encoded.position_embedding[:1])
         cross_bias = position_bias(query, key, self.heads, self.pos_scaling)
-        cross_bias = cross_bias + padding_bias(encoded.padding_mask, cross_bias.dtype)
+        if encoded.padding_mask is not None:
+            cross_bias = cross_bias + padding_bias(encoded.padding_mask, cross_bias.dtype)
         source = Source(keys_values, self._self_biases(positions, causal), cross_bias)
         return source if rows is None else source.keep(rows)
 
@@ -140,7 +143,7 @@ class OFADecoder(nn.Module):
         padding = tokens.eq(self.config.pad_token_id)
         x = self.embed(tokens, torch.arange(positions, device=tokens.device))
         blocked = padding_bias(padding, x.dtype)
-        sharing = tokens.shape[0] // source.cross_bias.shape[0]
+        sharing = tokens.shape[0] // source.keys_values[0][0].shape[0]
         cross_bias = source.cross_bias[:, :, :positions].repeat(1, 1, sharing, 1)
         for layer, self_bias, cross in zip(self.layers, source.self_bias, source.keys_values, strict=True):
             bias = self_bias[:, :, :positions, :positions] + blocked
@@ -152,7 +155,7 @@ class OFADecoder(nn.Module):
 
     def step(self, tokens: Tensor, position: int, source: Source, caches: list[LayerCache]) -> Tensor:
         """The next-token logits [N, V] after `tokens` [N] at `position`, given the caches of the earlier positions."""
-        x = self.embed(tokens[:, None], torch.tensor([position], device=tokens.device))
+        x = self.embed(tokens[:, None], torch.full((1,), position, device=tokens.device))
         seen = position + 1
         cross_bias = source.cross_bias[:, :, position:seen]
         for layer, self_bias, cross, cache in zip(

@@ -33,13 +33,13 @@ class OFAEncoderOutput(ModelOutput):
 
     Attributes:
         last_hidden_state: [M, S, D].
-        padding_mask: [M, S] bool, True where nothing may be attended to.
+        padding_mask: [M, S] bool, True where nothing may be attended to; None where all may be.
         position_embedding: [M, S, D] normed positions; every row is the same (a view, not a copy).
         starts: [M] int64, the token that captions of a row start with; None for bos.
     """
 
     last_hidden_state: Tensor = None  # type: ignore[assignment]  # ModelOutput wants defaults
-    padding_mask: Tensor = None  # type: ignore[assignment]
+    padding_mask: Tensor | None = None
     position_embedding: Tensor = None  # type: ignore[assignment]
     starts: Tensor | None = None
 
@@ -47,7 +47,7 @@ class OFAEncoderOutput(ModelOutput):
         """The rows named [m], in this order, whose captions start with `starts` [m], or as they would here."""
         return OFAEncoderOutput(
             last_hidden_state=self.last_hidden_state[rows],
-            padding_mask=self.padding_mask[rows],
+            padding_mask=None if self.padding_mask is None else self.padding_mask[rows],
             position_embedding=self.position_embedding[:1].expand(len(rows), -1, -1),
             starts=self.starts[rows] if starts is None and self.starts is not None else starts,
         )
@@ -109,6 +109,7 @@ class OFAEncoder(nn.Module):
         patch_images: Tensor | None = None,
         patch_masks: Tensor | None = None,
         image_index: Tensor | None = None,
+        padded: bool | None = None,
         **_: object,
     ) -> OFAEncoderOutput:
         """Encode prompts, each with its image.
@@ -119,6 +120,9 @@ class OFAEncoder(nn.Module):
                 columns], or None for prompts without images.
             patch_masks: [B] bool, False for an image that is missing: its patches are then not attended to.
             image_index: [M] int64, the row of `patch_images` of each prompt; None when M == B, one each.
+            padded: whether any token is padding or any image missing, as whoever makes the batch knows. False spares an
+                [M, H, S, S] bias in every layer. None looks on a CPU; elsewhere to look is to wait, and it is taken for
+                true.
         """
         padding = input_ids.eq(self.config.pad_token_id)
         text_positions = self.embed_positions.weight[: input_ids.shape[1]][None]
@@ -135,11 +139,15 @@ class OFAEncoder(nn.Module):
             x = torch.cat([patches, x], dim=1)
             padding = torch.cat([missing, padding], dim=1)
             positions = torch.cat([self.image_pos_ln(image_positions), positions], dim=1)
-        x = in_compute_dtype(x.masked_fill(padding[..., None], 0.0))
-        x = self.run_layers(x, positions, padding, grid, input_ids.shape[1])
+        if padded is None:
+            padded = x.device.type != "cpu" or bool(padding.any())
+        if padded:
+            x = x.masked_fill(padding[..., None], 0.0)
+        blocked = padding if padded else None
+        x = self.run_layers(in_compute_dtype(x), positions, blocked, grid, input_ids.shape[1])
         return OFAEncoderOutput(
             last_hidden_state=self.layer_norm(x),
-            padding_mask=padding,
+            padding_mask=blocked,
             position_embedding=positions.expand(x.shape[0], -1, -1),
         )
 
@@ -189,12 +197,16 @@ class OFAEncoder(nn.Module):
         known = known.permute(2, 0, 1)[None]
         return F.interpolate(known, size=(height, width), mode="bilinear").flatten(2).transpose(1, 2)
 
-    def run_layers(self, x: Tensor, positions: Tensor, padding: Tensor, grid: Tensor | None, text: int) -> Tensor:
+    def run_layers(
+        self, x: Tensor, positions: Tensor, padding: Tensor | None, grid: Tensor | None, text: int
+    ) -> Tensor:
         query, key = self.pos_q_linear(positions), self.pos_k_linear(positions)
         absolute = position_bias(query, key, self.heads, self.pos_scaling)
-        blocked = padding_bias(padding, x.dtype)
+        blocked = None if padding is None else padding_bias(padding, x.dtype)
         for index, layer in enumerate(self.layers):
-            bias = self.layer_bias(index, absolute, grid, text) + blocked
+            bias = self.layer_bias(index, absolute, grid, text)
+            if blocked is not None:
+                bias = bias + blocked
             if self.gradient_checkpointing and torch.is_grad_enabled():
                 x = self._gradient_checkpointing_func(layer.__call__, x, bias)
             else:

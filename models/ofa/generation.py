@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from models.ofa.beams import Beams, Hypothesis
+from models.ofa.beams import Beams, Hypothesis, look_every
 from models.ofa.constraints import Constraints
 from models.ofa.encoder import OFAEncoderOutput
 from models.ofa.modeling import OFAModel
@@ -56,6 +56,7 @@ def beam_search(
     no_repeat_ngram_size: int,
     length_penalty: float = 1.0,
     image_index: Tensor | None = None,
+    padded: bool | None = None,
 ) -> list[list[Hypothesis]]:
     """The best captions of each prompt, best first.
 
@@ -69,6 +70,7 @@ def beam_search(
         no_repeat_ngram_size: an n-gram of this many tokens (bos among them) occurs once; 0 allows all.
         length_penalty: exponent of the length that scores are divided by; more than 1 favours longer captions.
         image_index: [B] the row of `patch_images` of each prompt; None when each has its own.
+        padded: as in `OFAEncoder.forward`.
 
     Returns:
         For each prompt up to `beam_size` hypotheses.
@@ -82,7 +84,7 @@ def beam_search(
         )
     return search_encoded(
         model,
-        model.encoder(input_ids, patch_images, patch_masks, image_index),
+        model.encoder(input_ids, patch_images, patch_masks, image_index, padded),
         beam_size=beam_size,
         max_len_b=max_len_b,
         min_len=min_len,
@@ -231,6 +233,8 @@ def sample_encoded(
     caches = model.decoder.caches(rows, max_len_b + 1, like=source.keys_values[0][0])
     tokens = encoded.first_tokens(config.decoder_start_token_id, num_samples)[:, None]
     ended = torch.zeros(rows, dtype=torch.bool, device=device)
+    look = look_every(device)
+    steps = torch.zeros((), dtype=torch.int64, device=device)  # after which all have ended
     log_probs = []
     for step in range(max_len_b + 1):
         logits = model.decoder.step(tokens[:, -1], step, source, caches).float()
@@ -245,8 +249,10 @@ def sample_encoded(
         log_prob = logits.log_softmax(-1).gather(1, token[:, None]).squeeze(1)
         log_probs.append(log_prob.masked_fill(ended, 0.0))
         tokens = torch.cat([tokens, token.masked_fill(ended, config.pad_token_id)[:, None]], dim=1)
+        steps += ~ended.all()
         ended |= token.eq(config.eos_token_id)
-        if ended.all():
+        if (step + 1) % look == 0 and ended.all():
             break
-    shape = (prompts, num_samples, -1)
-    return Samples(tokens[:, 1:].view(shape), torch.stack(log_probs, dim=1).view(shape), encoded)
+    length, shape = int(steps), (prompts, num_samples, -1)
+    taken = torch.stack(log_probs[:length], dim=1)
+    return Samples(tokens[:, 1 : length + 1].reshape(shape), taken.view(shape), encoded)

@@ -94,6 +94,7 @@ class OFAModel(PreTrainedModel, GenerationMixin):
         image_index: Tensor | None = None,
         encoder_index: Tensor | None = None,
         encoder_outputs: OFAEncoderOutput | None = None,
+        padded: bool | None = None,
         **_: object,
     ) -> Seq2SeqLMOutput:
         """Next-token logits under teacher forcing.
@@ -107,6 +108,7 @@ class OFAModel(PreTrainedModel, GenerationMixin):
             encoder_index: [N] the prompt of each caption; None when each prompt has the same number N / M of captions,
                 which then stand together and share its keys and values.
             encoder_outputs: what `encoder` returned, instead of prompts and images.
+            padded: as in `OFAEncoder.forward`.
 
         Returns:
             `logits` [N, T, V] and `encoder_last_hidden_state` [M, S, D].
@@ -114,7 +116,7 @@ class OFAModel(PreTrainedModel, GenerationMixin):
         if decoder_input_ids is None:
             raise ValueError("OFAModel: decoder_input_ids is missing; start captions with the bos token")
         if encoder_outputs is None:
-            encoder_outputs = self.encoder(input_ids, patch_images, patch_masks, image_index)
+            encoder_outputs = self.encoder(input_ids, patch_images, patch_masks, image_index, padded)
         hidden = self.decode(encoder_outputs, decoder_input_ids, encoder_index)
         return Seq2SeqLMOutput(
             logits=self.decoder.output_projection(hidden),

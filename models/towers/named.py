@@ -1,4 +1,4 @@
-"""Frozen ImageNet networks by name, for grid features of pictures: "lite0", "resnet:FILE".
+"""Frozen ImageNet networks by name, for grid features of pictures: "lite0", "resnet:FILE"; "pixels" is none at all.
 
 A tower's full name, such as "lite0@224", says how pictures are prepared, too: feature stores and models keep it, so
 that a picture that comes later is seen the same way.
@@ -22,7 +22,7 @@ from models.ofa.resnet import STAGES, STRIDE, ResNet
 from models.towers.lite0 import Lite0
 
 SIDE = 224  # pixels
-_LITE0, _RESNET = "lite0", "resnet:"
+_LITE0, _RESNET, _PIXELS = "lite0", "resnet:", "pixels"
 # Of ImageNet's pixels, 0 to 1.
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -51,7 +51,8 @@ class NamedTower:
 
 
 def tower_named(name: str) -> NamedTower:
-    """The tower "lite0" or "resnet:FILE" (weights in torchvision's format), or one of these with "@SIDE".
+    """The tower "lite0", "resnet:FILE" (weights in torchvision's format) or "pixels" (each cell's own pixels, -1 to 1,
+    for a network that learns to see), or one of these with "@SIDE".
 
     Raises ValueError for another name, a side that is not a multiple of 32, and weights that are missing or do not fit.
     """
@@ -66,12 +67,14 @@ def tower_named(name: str) -> NamedTower:
     if kind.startswith(_RESNET):
         tower = _resnet(Path(kind.removeprefix(_RESNET)))
         return NamedTower(full, side, square(side), lambda pixels, cells: _resnet_grid(tower, pixels, cells))
-    raise ValueError(f"there is no tower {name!r}: choose lite0 or resnet:FILE")
+    if kind == _PIXELS:
+        return NamedTower(full, side, square(side), _pixel_grid)
+    raise ValueError(f"there is no tower {name!r}: choose lite0, resnet:FILE or pixels")
 
 
 def is_tower(name: str) -> bool:
     """Whether a store's record names a tower of these."""
-    return bool(re.fullmatch(rf"({_LITE0}|{_RESNET}.+)@\d+", name))
+    return bool(re.fullmatch(rf"({_LITE0}|{_PIXELS}|{_RESNET}.+)@\d+", name))
 
 
 def _resnet(path: Path) -> ResNet:
@@ -98,3 +101,12 @@ def _resnet_grid(tower: ResNet, pixels: Tensor, cells: int) -> Tensor:
     mean, deviation = (torch.tensor(values)[:, None, None] for values in (_MEAN, _DEVIATION))
     found = tower((pixels.float() / 255 - mean) / deviation)
     return F.adaptive_avg_pool2d(found, cells).flatten(2).transpose(1, 2).contiguous()
+
+
+def _pixel_grid(pixels: Tensor, cells: int) -> Tensor:
+    """[B, cells * cells, 3 * p * p] of pictures [B, 3, cells * p, cells * p]."""
+    side = pixels.shape[-1] // cells
+    if side * cells != pixels.shape[-1]:
+        raise ValueError(f"pictures of {pixels.shape[-1]} pixels do not divide into a grid of {cells} x {cells}")
+    patches = (pixels.float() / 127.5 - 1).unflatten(3, (cells, side)).unflatten(2, (cells, side))
+    return patches.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)

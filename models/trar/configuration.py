@@ -37,6 +37,7 @@ class TrarConfig:
         feed_forward, dropout: as in any transformer.
         pool_width, glimpses, pooled_width: hidden width, weighted sums and output width of the two final pools.
         word_width: numbers a word vector.
+        tower_width: numbers a cell that a convolutional tower makes of its pixels; 0: cells are features as they are.
     """
 
     words: int
@@ -61,6 +62,7 @@ class TrarConfig:
     glimpses: int = 1
     pooled_width: int = 1024
     word_width: int = 300
+    tower_width: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "orders", tuple(self.orders))

@@ -13,6 +13,7 @@ from models.trar.blocks import AttentionPool
 from models.trar.configuration import TrarConfig
 from models.trar.elementwise import LayerNorm
 from models.trar.layers import DecoderLayer, EncoderLayer, Route, used_weights
+from models.trar.pixels import PixelTower, patch_of
 from models.trar.spans import outside_spans, padding_of
 
 
@@ -41,7 +42,7 @@ class Adapter(nn.Module):
     def __init__(self, config: TrarConfig):
         super().__init__()
         self.name = self.NAMES[config.head]
-        self.add_module(self.name, nn.Linear(config.feature_width, config.hidden))
+        self.add_module(self.name, nn.Linear(config.tower_width or config.feature_width, config.hidden))
 
     def forward(self, features: Tensor) -> Tensor:
         return self.get_submodule(self.name)(features)
@@ -79,6 +80,9 @@ class TrarModel(nn.Module):
         self.tau = config.tau_max
         self.embedding = nn.Embedding(config.words, config.word_width)
         self.lstm = nn.LSTM(config.word_width, config.hidden, batch_first=True)
+        self.tower = (
+            PixelTower(config.grid, patch_of(config.feature_width), config.tower_width) if config.tower_width else None
+        )
         self.adapter = Adapter(config)
         self.backbone = Backbone(config)
         self.attflat_img = self._pool(config)
@@ -91,22 +95,28 @@ class TrarModel(nn.Module):
     def _pool(config: TrarConfig) -> AttentionPool:
         return AttentionPool(config.hidden, config.pool_width, config.pooled_width, config.glimpses, config.dropout)
 
-    def forward(self, features: Tensor, questions: Tensor, *, noise: Tensor | None = None) -> TrarOutput:
+    def forward(
+        self, features: Tensor, questions: Tensor, *, noise: Tensor | None = None, rows: Tensor | None = None
+    ) -> TrarOutput:
         """Answer a batch.
 
         Args:
             features: [B, N, F], cells row by row; a cell of zeros is padding, and an image may have no other.
             questions: [B, T] word ids; 0 is padding, and a question may have nothing else.
+            rows: [B], the row of `features` that each question is about, where several share one; None: each its own.
             noise: [L, B, R], used by hard routing in place of what it would draw, or not draw.
 
         Raises:
             ValueError: features or questions of another shape than the network's.
         """
-        self._check(features, questions)
+        self._check(features, questions, len(features) if rows is None else len(rows))
         no_word, no_cell = padding_of(questions), padding_of(features)
+        cells = self.adapter(features if self.tower is None else self.tower(features))
+        if rows is not None:
+            cells, no_cell = cells[rows], no_cell[rows]
         route = self.route(no_cell, noise)
         words, _ = self.lstm(self.embedding(questions))
-        language, image, alphas = self.backbone(words, self.adapter(features), no_word, route)
+        language, image, alphas = self.backbone(words, cells, no_word, route)
         pooled = self.attflat_lang(language, no_word) + self.attflat_img(image, no_cell)
         logits = self.proj(self.proj_norm(pooled))
         return TrarOutput(logits, alphas, used_weights(alphas, route), language, image)
@@ -124,7 +134,7 @@ class TrarModel(nn.Module):
             single=self.config.binarize and not self.training,
         )
 
-    def _check(self, features: Tensor, questions: Tensor) -> None:
+    def _check(self, features: Tensor, questions: Tensor, asked: int) -> None:
         config = self.config
         if features.ndim != 3:
             raise ValueError(
@@ -143,8 +153,8 @@ class TrarModel(nn.Module):
                 f"features {width} wide for a network of feature_width={config.feature_width}: they come from another "
                 "extractor; set feature_width, or use the features that it was trained on"
             )
-        if questions.ndim != 2 or not questions.shape[1] or len(questions) != len(features):
+        if questions.ndim != 2 or not questions.shape[1] or len(questions) != asked:
             raise ValueError(
-                f"questions of shape {list(questions.shape)} for {len(features)} images: [images, words] is needed, "
+                f"questions of shape {list(questions.shape)} for {asked} images: [images, words] is needed, "
                 "with at least one place for a word (0 is padding)"
             )

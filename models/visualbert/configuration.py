@@ -15,6 +15,8 @@ HEADS = {
     "nlvr2": "VisualBertForVisualReasoning",
     "vcr": "VisualBertForMultipleChoice",
 }
+#: Fields that transformers does not know.
+OWN_FIELDS = ("head", "max_regions", "with_boxes")
 #: Width of an attention head in every BERT: the number of heads leaves no trace in the weights.
 _HEAD_WIDTH = 64
 
@@ -26,9 +28,14 @@ class VisualBERTConfig(VisualBertConfig):
     `num_labels` is the number of answers with head "vqa", 2 with "nlvr2"; the other heads do not read it. Token 0 pads,
     as in every BERT vocabulary; transformers' default is 1. `bypass_transformer` sends the words alone through the
     layers, then words and regions together through one more layer.
+
+    What a region is made of is for those who make inputs: `max_regions`, the first so many of each picture (None: all),
+    and `with_boxes`, six numbers of its box at the end of `visual_embedding_dim`.
     """
 
     head: str = "pretraining"
+    max_regions: int | None = None
+    with_boxes: bool = False
     pad_token_id: int | None = 0
     bos_token_id: int | None = None
     eos_token_id: int | list[int] | None = None
@@ -37,6 +44,8 @@ class VisualBERTConfig(VisualBertConfig):
         super().__post_init__(**kwargs)
         if self.head not in HEADS:
             raise ValueError(f"VisualBERT: head {self.head!r} is unknown; choose one of {', '.join(HEADS)}")
+        if self.max_regions is not None and self.max_regions < 1:
+            raise ValueError(f"VisualBERT: max_regions {self.max_regions} must be 1 or more, or null for all")
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"VisualBERT: hidden_size {self.hidden_size} is not divisible by num_attention_heads "

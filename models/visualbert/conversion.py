@@ -21,7 +21,7 @@ from transformers.initialization import no_init_weights
 from data.plain_files import load_torch
 from data.reading import load_json
 from models.sizes import LAYER, check_positive, check_size
-from models.visualbert.configuration import HEADS, VisualBERTConfig, inferred_config, with_answers
+from models.visualbert.configuration import HEADS, OWN_FIELDS, VisualBERTConfig, inferred_config, with_answers
 from models.visualbert.modeling import VisualBERTModel
 from models.visualbert.naming import TIED, to_original, to_transformers
 
@@ -140,15 +140,22 @@ def write_checkpoint(
     partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
     partial.mkdir(parents=True)
     try:
-        if to == "original":
-            torch.save(to_original(state), partial / "model.th")
-        else:
-            once = {name: tensor.contiguous() for name, tensor in state.items() if name not in TIED}
-            save_file(once, partial / "model.safetensors", metadata={"format": "pt"})
-        _write_config(partial / CONFIG_FILE, config, to)
+        write_files(partial, state, config, to=to)
         partial.rename(out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def write_files(
+    folder: Path, state: Mapping[str, Tensor], config: VisualBERTConfig, *, to: Format = "stylecap"
+) -> None:
+    """The files of `write_checkpoint`, into a folder that exists: for what is written beside other files."""
+    if to == "original":
+        torch.save(to_original(state), folder / "model.th")
+    else:
+        once = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items() if name not in TIED}
+        save_file(once, folder / "model.safetensors", metadata={"format": "pt"})
+    _write_config(folder / CONFIG_FILE, config, to)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -202,7 +209,8 @@ def _read_config(path: Path) -> dict[str, Any]:
 def _write_config(path: Path, config: VisualBERTConfig, to: Format) -> None:
     content = config.to_dict() | {"architectures": [HEADS[config.head]]}
     if to == "transformers":
-        del content["head"]
+        for name in OWN_FIELDS:
+            del content[name]
         content = VisualBertConfig.from_dict(content).to_dict()
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 

@@ -23,7 +23,29 @@ _CLS, _SEP = 101, 102
 _WELCOME = "Welcome to use paddle paddle and paddlenlp!"
 _MASKED, _WHOLE = "The capital of France is {mask}.", "The capital of France is Paris."
 _ANSWER, _CLASS, _CHOICE = 50, 1, 0
+#: The file of a release -> its name.
+RELEASES = {
+    "vqa_fine_tuned": "visualbert-vqa",
+    "vqa_pre_trained": "visualbert-vqa-pre",
+    "vqa_coco_pre_trained": "visualbert-vqa-coco-pre",
+    "nlvr2_fine_tuned": "visualbert-nlvr2",
+    "nlvr2_pre_trained": "visualbert-nlvr2-pre",
+    "nlvr2_coco_pre_trained": "visualbert-nlvr2-coco-pre",
+    "vcr_fine_tune": "visualbert-vcr",
+    "vcr_pre_train": "visualbert-vcr-pre",
+    "vcr_coco_pre_train": "visualbert-vcr-coco-pre",
+}
 _HEADS = {"pre": "pretraining", "vqa": "vqa", "nlvr2": "nlvr2", "vcr": "vcr"}
+
+
+def published_entry(content: Any, release: str, file: object) -> Mapping[str, Any]:
+    """The numbers of one release in the content of a file of them. ValueError where it has none."""
+    models = content.get("models") if isinstance(content, Mapping) else None
+    found = {one["model"]: one for one in models or () if isinstance(one, Mapping) and "model" in one}
+    name = RELEASES.get(release, release)
+    if name not in found:
+        raise ValueError(f"{file} has no numbers of {name}: --release names one of {', '.join(found) or 'none'}")
+    return found[name]
 
 
 def compare_published(model: VisualBERTModel, entry: Mapping[str, Any], pieces: Pieces) -> list[Difference]:

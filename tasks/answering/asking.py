@@ -1,6 +1,7 @@
 """Asking an answerer: the most probable answers of any number of questions."""
 
 import contextlib
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -52,8 +53,15 @@ def ask(
                 raise batch
             mixed = torch.autocast(device.type, dtype=kind) if kind is not None else contextlib.nullcontext()
             with mixed:
-                logits = answerer.logits(answerer.model, to_device(batch, device))
-            found += best_answers(logits, answerer, top)
+                given, notes = to_device(batch, device), None
+                if answerer.noted is None:
+                    logits = answerer.logits(answerer.model, given)
+                else:
+                    logits, notes = answerer.noted(answerer.model, given)
+            best = best_answers(logits, answerer, top)
+            found += (
+                best if notes is None else [replace(one, notes=note) for one, note in zip(best, notes, strict=True)]
+            )
             bar.update(len(logits))
     return found
 

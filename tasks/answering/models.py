@@ -15,10 +15,13 @@ from conf.answering import AnsweringConfig
 from data.files import read_object, write_json
 from data.questions import AnswerVocabulary
 from tasks.answering.records import Records
+from trainers.objective import Objective
 from trainers.observer import Observer
 
 NETWORKS = {
     "lxmert": "tasks.answering.lxmert:NETWORK",
+    "visualbert": "tasks.answering.visualbert:NETWORK",
+    "trar": "tasks.answering.trar:NETWORK",
 }
 """`model.type` -> where the network is, as "module:name"; imported when it is asked for."""
 SETTINGS_FILE = "answering.json"
@@ -107,6 +110,10 @@ class Answerer:
         logits: (the network, a collated batch) -> [B, answers].
         write: fills a folder with a loadable model of the weights given.
         observers: what looks on while it trains.
+        at_epoch: (the network, an epoch from 0): called before each micro-batch that is learnt from, on every rank.
+        adjust: sets what the configuration says of evaluation, once the model is opened to predict with.
+        noted: like `logits`, with what predictions keep of each question besides answers, as JSON-able values.
+        watched: the objective, or another around it that logs what the network has to tell.
     """
 
     model: Any
@@ -117,6 +124,10 @@ class Answerer:
     write: Callable[[Path, Mapping[str, Tensor]], None]
     frozen: Sequence[nn.Module] = ()
     observers: Sequence[Observer] = ()
+    at_epoch: Callable[[Any, int], None] | None = None
+    adjust: Callable[[AnsweringConfig], None] | None = None
+    noted: Callable[[Any, Mapping[str, Any]], tuple[Tensor, Sequence[Mapping[str, Any]]]] | None = None
+    watched: Callable[[Objective], Objective] = lambda objective: objective
 
 
 class Network(Protocol):

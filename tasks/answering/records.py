@@ -2,22 +2,35 @@
 
 import hashlib
 import logging
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 from conf.answering import DRAWN, AnsweringConfig
+from data.demo import next_to
 from data.demo.questions import STORE, render_questions
 from data.features import FeatureStore, JoinedStores, Regions, open_stores
-from data.pictures import Pictures
+from data.features.store import name_hash
+from data.pictures import Pictures, without_suffix
 from data.questions import Question, Questions, read_questions
 from data.questions.doctor import drop_bad, examine
 from tasks.answering.examined import Examined
 from trainers.distributed import World
 
 LOGGER = logging.getLogger("stylecap")
+
+
+_OF_DRAWN = {
+    "demo": ("plain", "questions_{}.jsonl", STORE),
+    "demo-pairs": ("lxmert-nlvr2", "pairs_{}.json", STORE),
+    "demo-next-to": ("plain", "{}.jsonl", next_to.FEATURES),
+}
+"""Drawn format -> the form of its question files, their names, and the store beside them."""
+_HELD_NEXT_TO = 20  # one in so many pictures of the set is for validation
+_TENTH = "image_tenth"
 
 
 @dataclass(frozen=True)
@@ -66,9 +79,10 @@ def read_records(config: AnsweringConfig, split: str) -> Records:
     if data.format in DRAWN:
         folder = Path(config.drawn_dir())
         draw(config)(folder)
-        stores, places = [str(folder / STORE)], [str(folder / "images")]
-        kind, file = ("plain", f"questions_{split}.jsonl") if data.format == "demo" else ("lxmert-nlvr2", None)
-        questions = read_questions(split, format=kind, questions=folder / (file or f"pairs_{split}.json"))
+        form, pattern, store = _OF_DRAWN[data.format]
+        stores = [str(folder / store)]
+        places = [] if data.format == "demo-next-to" else [str(folder / "images")]
+        questions = read_questions(split, format=form, questions=folder / pattern.format(split))
     else:
         stores, places = several(data.features), several(data.images)
         questions = _from_files(config, split)
@@ -82,7 +96,8 @@ def read_records(config: AnsweringConfig, split: str) -> Records:
 def _from_files(config: AnsweringConfig, split: str) -> Questions:
     data = config.data
     source = "train" if split == "val" and data.held_out else split
-    chosen = {name: value if isinstance(value, list) else [value] for name, value in data.held_out.items()}
+    held = {name: value for name, value in data.held_out.items() if name != _TENTH}
+    chosen = {name: value if isinstance(value, list) else [value] for name, value in held.items()}
     only, exclude = (chosen, None) if source != split else (None, chosen if split == "train" else None)
     found = read_questions(
         source,
@@ -92,8 +107,24 @@ def _from_files(config: AnsweringConfig, split: str) -> Questions:
         only=only,
         exclude=exclude or None,
     )
+    if data.image_ids == "number":
+        found = Questions(split, (replace(one, images=tuple(map(_number, one.images))) for one in found))
+    tenth = data.held_out.get(_TENTH)
+    if tenth is not None and split in ("train", "val"):
+        found = Questions(split, (one for one in found if (_tenth(one.images[0]) == tenth) == (split == "val")))
     found.name = split
     return found
+
+
+def _number(image_id: str) -> str:
+    """The number that a picture's name ends in, without leading zeros; a name without one as it is."""
+    digits = re.search(r"(\d+)$", image_id)
+    return str(int(digits[1])) if digits else image_id
+
+
+def _tenth(image_id: str) -> int:
+    """Into which of ten parts a picture falls, by its name without suffix."""
+    return name_hash(without_suffix(image_id)) % 10
 
 
 @lru_cache(maxsize=4)
@@ -107,8 +138,11 @@ def _pictures(places: tuple[str, ...]) -> Pictures:
 
 
 def draw(config: AnsweringConfig) -> Callable[[Path], None]:
-    """What draws the set of data.format = "demo" or "demo-pairs" into a folder."""
+    """What draws the set of a format of `DRAWN` into a folder."""
     data, seed = config.data, config.seed
+    if data.format == "demo-next-to":
+        held = max(1, data.demo_images // _HELD_NEXT_TO)
+        return partial(next_to.render, train=data.demo_images - held, val=held, seed=seed)
     pairs = data.demo_questions if data.format == "demo-pairs" else 0
     per_image = data.demo_questions if data.format == "demo" else 1
 

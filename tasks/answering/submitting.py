@@ -13,7 +13,8 @@ from tasks.answering.task import open_checkpoint, place
 from tasks.evaluating import find_checkpoint
 
 _KIND = {"vqa": "vqa", "lxmert": "vqa", "gqa": "gqa", "nlvr2": "nlvr2", "lxmert-nlvr2": "nlvr2", "clevr": "clevr"}
-_KIND |= {"demo": "vqa", "demo-pairs": "nlvr2", "plain": "vqa", "nlvr1": "nlvr2"}
+_KIND |= {"demo": "vqa", "demo-next-to": "vqa", "demo-pairs": "nlvr2", "plain": "vqa", "nlvr1": "nlvr2"}
+_KIND |= {"imdb": "vqa"}
 _SUFFIX = {"vqa": "json", "gqa": "json", "nlvr2": "csv", "clevr": "txt"}
 
 

@@ -69,13 +69,23 @@ class AnsweringTask:
         return built(network_of(config.model.type).build(config, known, last))
 
     def items(self, config: AnsweringConfig, built: Built, records: Records, world: World) -> QuestionItems:
-        return QuestionItems(records, built.preprocessor, config.data.sees, config.seed)
+        data = config.data
+        return QuestionItems(records, built.preprocessor, data.sees, config.seed, together=data.together)
 
     def objective(
         self, config: AnsweringConfig, built: Built, records: Records, world: World
     ) -> tuple[Objective, Sequence[Observer]]:
         answerer: Answerer = built.preprocessor
-        return Answering(config.train.loss, answerer.logits), answerer.observers
+        train = config.train
+        parts = train.gradient_accumulation * world.size
+        found = Answering(
+            train.loss,
+            answerer.logits,
+            parts=parts if train.loss_reduction == "sum" else 0,
+            at_epoch=answerer.at_epoch,
+            epoch_updates=len(records) // (train.batch_size * parts),
+        )
+        return answerer.watched(found), answerer.observers
 
     def validate(
         self, config: AnsweringConfig, built: Built, records: Mapping[str, Records], world: World
@@ -204,11 +214,17 @@ def open_checkpoint(config: AnsweringConfig, checkpoint: Path, records: Records 
                 f'{checkpoint} is a checkpoint of {kind}, and model.type is "{config.model.type}": use the '
                 "configuration that it was trained with"
             )
-        return open_answerer(checkpoint)
+        return _adjusted(open_answerer(checkpoint), config)
     if records is None:
         raise ValueError(f"{checkpoint} has no {SETTINGS_FILE}: it is no checkpoint of a run of this task")
     train = read_records(config, "train") if "train" in config.splits() else records
-    return network_of(config.model.type).open_foreign(config, checkpoint, known_of(config, train))
+    return _adjusted(network_of(config.model.type).open_foreign(config, checkpoint, known_of(config, train)), config)
+
+
+def _adjusted(answerer: Answerer, config: AnsweringConfig) -> Answerer:
+    if answerer.adjust is not None:
+        answerer.adjust(config)
+    return answerer
 
 
 def place(answerer: Answerer) -> Answerer:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
 import torch
 from torch import nn
@@ -23,9 +23,11 @@ from data.samples import Sample
 from models.ofa.beams import Hypothesis
 from models.ofa.mixtures import with_intensity
 from models.ofa.modeling import OFAModel
+from models.ofa.saving import GENERATION, GUIDANCE, read_configuration
 from tasks.captioning.asked_images import Loaded, RequestedImages, collate_whole, plan_batches
 from tasks.captioning.decoding import Guidance, decode_prompts
 from tasks.captioning.mixing import own_styles
+from tasks.captioning.pictures import Asked, Written, caption_pictures
 from tasks.predicting import evaluating
 
 if TYPE_CHECKING:
@@ -40,6 +42,8 @@ _PROGRESS_DELAY_S = 2
 # In a log file every update of it is kept.
 _LOGGED_PROGRESS_S = 30
 _FAULTS_TOLD = 5
+# Captions decoded at once where nobody says how many.
+_BATCH_SIZE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,7 @@ class Captioner:
     `dtype` is the autocast type of the matrix products; the weights are left as they are. The model may be one that is
     being trained: it is used in evaluation mode and left in the mode it was in, and no global generator of random
     numbers is advanced. `features` holds what the model's tower makes of images: where it has all that are asked for,
-    none is loaded.
+    none is loaded. `defaults` are settings of `write` for `caption`, where a call gives no others.
     """
 
     def __init__(
@@ -68,9 +72,11 @@ class Captioner:
         *,
         dtype: DType = "float32",
         features: ImageCache | None = None,
+        defaults: Mapping[str, Any] | None = None,
     ) -> None:
         self.model = model
         self.features = features
+        self.defaults = dict(defaults or {})
         # A copy, because the one of a trainer crops at random; the vocabulary and the style map are shared.
         self.preprocessor = copy.copy(preprocessor)
         self.preprocessor.mode = "inference"
@@ -80,7 +86,7 @@ class Captioner:
     def from_directory(
         cls, directory: str | os.PathLike[str], *, device: str = "auto", dtype: DType = "float32"
     ) -> Self:
-        """Model, vocabulary, style map and image sizes of a directory that training wrote.
+        """Model, vocabulary, style map, image sizes and settings of search of a directory that training wrote.
 
         `device`: "auto" is the GPU where there is one, or a name of torch's. Raises ValueError, naming the file, for a
         directory that is not whole.
@@ -89,7 +95,8 @@ class Captioner:
         from preprocessors import OfaStylishImageCaptioningPreprocessor
 
         preprocessor = OfaStylishImageCaptioningPreprocessor.from_model_dir(Path(directory))
-        return cls(place(load_model(Path(directory)), device), preprocessor, dtype=dtype)
+        defaults = {"batch_size": _BATCH_SIZE, **read_configuration(Path(directory))["pipeline"].get("generation", {})}
+        return cls(place(load_model(Path(directory)), device), preprocessor, dtype=dtype, defaults=defaults)
 
     @property
     def styles(self) -> tuple[str, ...]:
@@ -100,9 +107,44 @@ class Captioner:
         """The style's name as the style map writes it; an unknown one as it is."""
         return self.preprocessor.style_map.find(style) or style
 
-    def caption(self, samples: Sequence[Sample], **settings: Any) -> list[str]:
-        """The texts of what `write` writes; its arguments."""
-        return [caption.text for caption in self.write(samples, **settings)]
+    @overload
+    def caption(self, images: Sequence[Sample], **settings: Any) -> list[str]: ...
+    @overload
+    def caption(
+        self, images: Sequence[str | os.PathLike[str]], styles: Sequence[str] | None = None, **settings: Any
+    ) -> list[dict[str, str]]: ...
+    def caption(self, images: Sequence[Any], styles: Sequence[str] | None = None, **settings: Any) -> Any:
+        """Captions of image files in each of `styles` (None: all that the model knows), `{style: caption}` for each.
+
+        `settings` are those of `write`; others are the directory's that the model was loaded from. Of samples, which
+        name their styles, the texts. Raises ValueError as `write`, and for a text in place of a list.
+        """
+        for name, value in (("images", images), ("styles", styles)):
+            if isinstance(value, (str, os.PathLike)):
+                raise ValueError(f"{name} is one text ({os.fspath(value)}): give a list, [{os.fspath(value)!r}]")
+        settings = self.defaults | settings
+        if styles is None and all(isinstance(image, Sample) for image in images):
+            return [caption.text for caption in self.write(images, **settings)]
+        names = [self.canonical(style) for style in (self.styles if styles is None else styles)]
+        samples = [Sample(os.fspath(image), Path(image).stem, name, "", ()) for image in images for name in names]
+        texts = iter(self.write(samples, **settings))
+        return [{name: next(texts).text for name in names} for _ in images]
+
+    def caption_pictures(
+        self, asked: Sequence[Asked], search: Mapping[str, Any] | None = None, guidance: Guidance | None = None
+    ) -> list[list[list[Written]]]:
+        """As `pictures.caption_pictures`: pictures in memory, each in its styles, with all beams and scores.
+
+        `search` wins over the directory's settings; without `guidance` it is the directory's.
+        """
+        settings = {name: self.defaults[name] for name in GENERATION if name in self.defaults} | dict(search or {})
+        if guidance is None:
+            guidance = Guidance(*(self.defaults.get(name, 0.0) for name in GUIDANCE))
+        with evaluating(self.model), self._autocast():
+            return caption_pictures(self.model, self.preprocessor, asked, settings, guidance)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.model.device.type, getattr(torch, self.dtype), enabled=self.dtype != "float32")
 
     def write(self, samples: Sequence[Sample], *, style_intensity: float = 1.0, **settings: Any) -> list[Caption]:
         """As `_write`, whose arguments it has; styles may be mixtures and descriptions (`models.ofa.mixtures`).
@@ -174,8 +216,7 @@ class Captioner:
             mininterval=0.1 if sys.stderr.isatty() else _LOGGED_PROGRESS_S,
             leave=False,
         )
-        autocast = torch.autocast(self.model.device.type, getattr(torch, self.dtype), enabled=self.dtype != "float32")
-        with bar, evaluating(self.model), autocast:
+        with bar, evaluating(self.model), self._autocast():
             for batch, broken in self._batches(samples, batch_size, num_workers, blank_images):
                 for rows, error in broken:
                     if strict:

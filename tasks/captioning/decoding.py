@@ -66,21 +66,20 @@ def decode_prompts(
         search: keywords of `generation.search_encoded`.
     """
     styles = [request["style"] for request in batch["asked"].requests]
-    device = batch["input_ids"].device
-    strengths = torch.tensor(guidance.strengths(styles, builder.prompt.style_map), device=device)
-    guided = strengths.ne(0) | bool(guidance.image)
-    if not guided.any():
+    each = guidance.strengths(styles, builder.prompt.style_map)
+    steered = [row for row, strength in enumerate(each) if strength or guidance.image]
+    if not steered:
         return search_encoded(model, encode_asked(model, batch), **search)
     conditions = _Conditions(model, builder, batch)
     image_of = batch["image_index"].tolist()
     images = [image_of[prompt] for prompt in batch["asked"].prompts]
     found: list[list[Hypothesis]] = [[] for _ in styles]
-    plain, steered = (mask.nonzero().flatten().tolist() for mask in (~guided, guided))
+    plain = [row for row in range(len(styles)) if row not in set(steered)]
     if plain:
         encoded = conditions.seen([(images[row], styles[row]) for row in plain])
         _put(found, plain, search_encoded(model, encoded, **search))
     asked = [(images[row], styles[row]) for row in steered]
-    contrasts = conditions.contrasts(asked, strengths[steered], guidance.image)
+    contrasts = conditions.contrasts(asked, [each[row] for row in steered], guidance.image)
     _put(found, steered, search_guided(model, conditions.seen(asked), contrasts, **search))
     return found
 
@@ -139,18 +138,18 @@ class _Conditions:
         """Styles without an image, encoded."""
         return self._of(self.unseen, [self.imageless[self.texts[style]] for style in styles], styles)
 
-    def contrasts(self, asked: Sequence[tuple[int, str]], strengths: Tensor, image: float) -> list[Contrast]:
+    def contrasts(self, asked: Sequence[tuple[int, str]], strengths: Sequence[float], image: float) -> list[Contrast]:
         """What is gone away from: the other styles, where any strength is not 0, and the missing image."""
         found = []
         others = [self.others(style) for _, style in asked]
         # A style that the map does not know has one other style more than those that it knows.
         width = min(map(len, others))
-        if strengths.any() and width:
+        if any(strengths) and width:
             conditions = [
                 self.seen([(image_row, names[k]) for (image_row, _), names in zip(asked, others, strict=True)])
                 for k in range(width)
             ]
-            found.append(Contrast(conditions, strengths))
+            found.append(Contrast(conditions, torch.tensor(strengths, device=self.device)))
         if image:
             found.append(Contrast([self.without_image([style for _, style in asked])], image))
         return found

@@ -11,6 +11,7 @@ from typing import Any
 
 from config import Config
 from data.files import digest_of
+from data.readers import TABLES
 from data.samples import Sample, Split
 from evaluation.caption_scores import check_scorer
 from models.ofa.saving import GENERATION
@@ -145,7 +146,7 @@ def _check_files(config: Config) -> None:
     """ValueError where the split that `eval` will score has no file, a warning where another has none."""
     for split in config.splits():
         file = Path(config.reader_arguments(split)["annotations"])
-        if file.is_file():
+        if file.is_file() or (file.is_dir() and config.data.format in TABLES):
             continue
         if split == config.eval.split:
             raise ValueError(f"{file}: no such annotation file, and eval.split is {split}: correct data.{split}")

@@ -247,7 +247,8 @@ def _features_if_readable(config: Config, built: Built, split: Split) -> ImageCa
 def _kept(config: Config, built: Built, split: Split, world: World) -> ImageCache | None:
     """What is kept of the training images: their features, or decoded pixels, or nothing."""
     if config.data.cache_features:
-        built.model.to(world.device)
+        # The tower alone: where parameters are divided over ranks, the whole may fit on none.
+        built.model.encoder.embed_images.to(world.device)
         return feature_cache(config, built.model, built.preprocessor, split, mirrored=config.data.flip)
     return _image_cache(config, split) if config.data.cache_images else None
 

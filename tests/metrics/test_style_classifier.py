@@ -1,6 +1,7 @@
 """The classifier of styles: what it learns, what it keeps, what it refuses."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -124,7 +125,11 @@ def test_two_hundred_and_fifteen_styles():
 def test_human_captions_are_told_apart(half, features, tmp_path: Path):
     """Of 499 unseen images; a guess is right in a third of the cases (styles weighted alike)."""
     folder = SHARED / "data" / "flickrstyle"
-    common = {"format": "personality", "image_dir": str(folder / "images"), "styles": str(folder / "personalities.txt")}
+    common: dict[str, Any] = {
+        "format": "personality",
+        "image_dir": str(folder / "images"),
+        "styles": str(folder / "personalities.txt"),
+    }
     train, val = (read_split(name, annotations=str(folder / f"{name}.json"), **common) for name in ("train", "val"))
     fitted = of_split(tmp_path / "c.npz", train, half=half, features=features)
     recalls = []

@@ -85,3 +85,43 @@ def test_decoding_step_by_step_equals_teacher_forcing(model: OFAModel, batch: Ba
 def test_images_larger_than_the_position_table_are_refused(model: OFAModel) -> None:
     with pytest.raises(ValueError, match="160x64 pixels have 10x4 patches.*8 a side.*patch_image_size"):
         model(torch.tensor([[0, 2]]), torch.zeros(1, 3, 160, 64), None, torch.tensor([[0]]))
+
+
+@pytest.fixture
+def unpadded(batch: Batch) -> Batch:
+    """Three prompts of one length, every image there."""
+    ids = torch.randint(3, VOCAB, (3, 5), generator=torch.Generator().manual_seed(5))
+    return batch | {"input_ids": ids, "patch_masks": torch.tensor([True, True, True])}
+
+
+@pytest.mark.parametrize("candidates", [1, 2])
+def test_without_padding_no_bias_is_made_for_it_and_all_numbers_stay(
+    model: OFAModel, unpadded: Batch, candidates: int
+) -> None:
+    captions = torch.randint(3, VOCAB, (3 * candidates, 4), generator=torch.Generator().manual_seed(6))
+    outcomes = []
+    for padded in (True, False, None):
+        model.zero_grad()
+        logits = model(**unpadded, decoder_input_ids=captions, padded=padded).logits
+        logits.log_softmax(-1)[..., 7].sum().backward()
+        outcomes.append((logits, {name: p.grad for name, p in model.named_parameters() if p.grad is not None}))
+    (with_bias, gradients), *others = outcomes
+    for logits, others_gradients in others:
+        close(logits, with_bias)
+        assert others_gradients.keys() == gradients.keys()
+        for name, gradient in gradients.items():
+            torch.testing.assert_close(others_gradients[name], gradient, rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_the_bias_of_a_layer_is_one_for_all_prompts_where_nothing_is_padded(
+    model: OFAModel, batch: Batch, unpadded: Batch
+) -> None:
+    seen: list[int] = []
+    for layer in model.encoder.layers:
+        layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[1].shape[0]))
+    encoded = model.encoder(**unpadded)
+    assert encoded.padding_mask is None
+    assert model.decoder.prepare(encoded, 4, torch.tensor([2, 0, 0])).cross_bias.shape[0] == 1
+    assert model.encoder(**batch).padding_mask is not None
+    assert seen == [1, 1, 3, 3]

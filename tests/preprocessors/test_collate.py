@@ -25,21 +25,25 @@ def test_two_images_by_hand():
     batch = collate([first, second])
     assert batch["patch_images"].shape == (2, 3, 2, 2)
     assert batch["patch_masks"].tolist() == [True, False]
+    assert batch["padded"]
     assert batch["input_ids"].tolist() == [[0, 7, 8, 2], [0, 7, 2, 1], [0, 9, 2, 1]]
     assert batch["image_index"].tolist() == [0, 0, 1]
     assert batch["encoder_index"].tolist() == [1, 0, 1, 2]
     assert batch["target"].tolist() == [[11, 2, 1, 1], [12, 13, 2, 1], [14, 15, 16, 2], [2, 1, 1, 1]]
+    assert batch["target_index"].tolist() == [0, 1, 4, 5, 6, 8, 9, 10, 11, 12]
     assert batch["decoder_input_ids"].tolist() == [[0, 11, 1, 1], [0, 12, 13, 1], [0, 14, 15, 16], [0, 1, 1, 1]]
     assert [request["style"] for request in batch["requests"]] == ["1", "0", "1", "0"]
     assert list(batch) == [
         "patch_images",
         "patch_masks",
+        "padded",
         "image_index",
         "input_ids",
         "encoder_index",
         "decoder_input_ids",
         "even",
         "target",
+        "target_index",
         "requests",
         "asked",
     ]
@@ -64,6 +68,15 @@ def test_captions_are_even_where_every_prompt_has_as_many_side_by_side():
     assert collate([make_item([[7]], two), make_item([[8]], two)])["even"]
     assert not collate([make_item([[7]], two), make_item([[8]], one)])["even"]
     assert not collate([make_item([[7], [8]], apart)])["even"]
+
+
+@pytest.mark.parametrize(
+    ("prompts", "mask", "padded"),
+    [([[7, 8], [9, 3]], True, False), ([[7, 8], [9]], True, True), ([[7, 8], [9, 3]], False, True)],
+)
+def test_whether_anything_is_padded_is_known_without_looking_at_tensors(prompts, mask, padded):
+    items = [make_item([prompt], [(0, [11, 12])], mask=mask or row == 0) for row, prompt in enumerate(prompts)]
+    assert collate(items)["padded"] is padded
 
 
 WORDS = st.lists(st.integers(3, 99), max_size=6)

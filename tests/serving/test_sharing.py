@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from serving.hubs import push
 from serving.sharing import export_run, import_archive, verify
 from tasks.captioning.captioner import Captioner
 from tasks.evaluating import run_evaluation
+from tests.conftest import ROOT
+from tests.models.nano import noisy_picture
 from tests.nano_run import SEARCH, nano_run
 
 
@@ -55,6 +58,16 @@ def test_the_card_says_what_it_is_in_words_and_for_the_hubs(run: Config, tmp_pat
     assert scores["cider"] == pytest.approx(100 * metrics["CIDEr"], abs=0.01)
     for words in ("CC BY 4.0", "no pretrained weights", "Sweet", f"{100 * metrics['CIDEr']:.1f}", "finetune.py"):
         assert words in text
+
+
+def test_the_card_links_to_trackers(run: Config, tmp_path: Path):
+    trackers = Path(run.work_dir) / "trackers.json"
+    trackers.write_text(json.dumps({"wandb": {"id": "7", "url": "https://wandb.invalid/7"}, "mlflow": {"id": "8"}}))
+    folder = export_run(run.work_dir, str(tmp_path / "model"))
+    trackers.unlink()
+    text = (folder / "README.md").read_text()
+    assert "Followed in wandb: <https://wandb.invalid/7>" in text
+    assert "mlflow" not in text
 
 
 def test_an_archive_comes_back_as_it_was(run: Config, tmp_path: Path):
@@ -195,3 +208,15 @@ def test_the_commands(run: Config, tmp_path: Path, capsys: pytest.CaptureFixture
     lines = capsys.readouterr().out.splitlines()
     assert lines[:2] == [str(archive), str(folder)]
     assert json.loads(lines[2])["sent"] is False
+
+
+def test_the_example_of_the_guide_runs(run: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any):
+    text = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(# files:.*?)```", text, flags=re.DOTALL)
+    assert len(example.splitlines()) <= 10
+    export_run(run.work_dir, str(tmp_path / "MODEL_DIR"))
+    for name in ("a.jpg", "b.jpg"):
+        noisy_picture(tmp_path / name, 3)
+    monkeypatch.chdir(tmp_path)
+    exec(example, {})
+    assert len(capsys.readouterr().out.splitlines()) >= 2

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainers.schedules import SCHEDULES, learning_rate_of, make_schedule
+from trainers.schedules import SCHEDULES, learning_rate_of, make_schedule, phased_rate
 
 
 def at(name: str, *points: float, **options: float) -> list[float]:
@@ -68,3 +68,10 @@ def test_rates_by_name_are_those_of_their_schedules() -> None:
     assert [linear(step, 100) for step in (0, 5, 10, 55, 100)] == pytest.approx([0, 1e-3, 2e-3, 1.1e-3, 2e-4])
     dropped = learning_rate_of("vqa_constant", drops=[4, 6], factor=0.1, **settings)
     assert [dropped(step, 100) for step in (39, 40, 60)] == pytest.approx([2e-3, 2e-4, 2e-5])
+
+
+def test_phases_each_begin_their_schedule_anew() -> None:
+    line = learning_rate_of("linear", lr=1.0, lr_end=0.0, warmup_proportion=0.0, epochs=1)
+    rate = phased_rate([(4, line), (2, lambda step, total: 10 * line(step, total))])
+    # what the whole run has does not matter: one that is cut short is not squeezed
+    assert [rate(step, 5) for step in range(7)] == pytest.approx([1, 0.75, 0.5, 0.25, 10, 5, 5])

@@ -1,0 +1,79 @@
+"""Captions, questions and sentences about pairs to what VisualBERT is pre-trained with: words masked, and a label."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from transformers import BertTokenizer
+
+from data.features.regions import Regions
+from preprocessors.visualbert.captions import caption_text
+from preprocessors.visualbert.collate import Item, collate
+from preprocessors.visualbert.draws import Draws
+from preprocessors.visualbert.pieces import WordPieces
+from preprocessors.visualbert.questions import AnswerSpelling, answer_pieces, question_and_answer, question_words
+from preprocessors.visualbert.reader import read_regions
+from preprocessors.visualbert.sentences import sentence_text
+from preprocessors.visualbert.texts import Text
+
+#: Of a text that is not asked whether it belongs to its picture.
+NO_LABEL = -1
+
+
+class PretrainingReader:
+    """Items of each kind of text; see `models.visualbert` for the batch.
+
+    Args:
+        max_words: word pieces that are kept, the special ones included.
+        width: numbers of a region.
+        max_regions, with_boxes: as `read_regions`.
+        spelling: of answers, "words" or, letter by letter, "published".
+    """
+
+    def __init__(
+        self,
+        tokenizer: BertTokenizer,
+        max_words: int,
+        *,
+        width: int,
+        max_regions: int | None = None,
+        with_boxes: bool = False,
+        spelling: AnswerSpelling = "words",
+    ) -> None:
+        self.vocabulary = WordPieces.of(tokenizer)
+        self.max_words = max_words
+        self.width = width
+        self.max_regions = max_regions
+        self.with_boxes = with_boxes
+        self.spelling: AnswerSpelling = spelling
+
+    def captions(self, first: str, second: str, *, same: bool, picture: Regions, draws: Draws) -> dict[str, Any]:
+        """Two captions, and whether the second is of the picture, too."""
+        split = self.vocabulary.split
+        text = caption_text(self.vocabulary, split(first), split(second), draws, limit=self.max_words)
+        return self._item(text, [picture], int(same))
+
+    def question(self, question: str, answer: str, *, picture: Regions, draws: Draws) -> dict[str, Any]:
+        """A question with its answer behind it: masked words only."""
+        pieces = self.vocabulary.split(" ".join(question_words(question)))
+        answers = answer_pieces(self.vocabulary, answer, spelling=self.spelling)
+        text = question_and_answer(self.vocabulary, pieces, answers, draws, limit=self.max_words)
+        return self._item(text, [picture], NO_LABEL)
+
+    def sentence(self, sentence: str, *, true: bool | None, pair: Sequence[Regions], draws: Draws) -> dict[str, Any]:
+        """A sentence about two pictures, and whether it is true of them; None where that is not known."""
+        text = sentence_text(self.vocabulary, self.vocabulary.split(sentence), draws, limit=self.max_words)
+        return self._item(text, pair, NO_LABEL if true is None else int(true))
+
+    def _item(self, text: Text, pictures: Sequence[Regions], label: int) -> dict[str, Any]:
+        rows = [
+            read_regions(one, width=self.width, max_regions=self.max_regions, with_boxes=self.with_boxes)
+            for one in pictures
+        ]
+        # all have types, so that a batch may hold both kinds; those of one picture are 0, as where none are given
+        types = np.repeat(np.arange(len(rows)), [len(one) for one in rows])
+        return {"item": Item([text], np.concatenate(rows), types, label=label)}
+
+    def collate(self, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """The arguments of `VisualBERTModel.forward`, `word_labels` and `labels` (-1: none) among them."""
+        return dict(collate([item["item"] for item in items]))

@@ -1,0 +1,173 @@
+"""The models that a server has: each reads pictures, and answers many requests in one pass."""
+
+import threading
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from PIL import Image
+
+from data.run_folder import RunFolder
+from models.ofa.styles import STYLE_MAP_FILE
+from tasks.answering.models import SETTINGS_FILE
+
+
+@dataclass(frozen=True)
+class CaptionAsk:
+    """Captions of a picture in some styles.
+
+    Attributes:
+        picture: what `Captions.prepare` made of it; `digest` tells pictures apart.
+        search, guidance: settings of the search, and strengths of style and image, as pairs of name and value.
+    """
+
+    digest: str
+    picture: Any
+    styles: tuple[str, ...]
+    search: tuple[tuple[str, Any], ...] = ()
+    guidance: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def kind(self) -> Hashable:
+        return self.search, self.guidance
+
+    @property
+    def size(self) -> int:
+        return len(self.styles)
+
+
+@dataclass(frozen=True)
+class AnswerAsk:
+    """A question about pictures, and how many answers are wanted."""
+
+    pictures: tuple[Any, ...]
+    question: str
+    top: int = 5
+
+    @property
+    def kind(self) -> Hashable:
+        return self.top
+
+    @property
+    def size(self) -> int:
+        return 1
+
+
+class Captions:
+    """A captioner that serves."""
+
+    task: ClassVar[str] = "captions"
+
+    def __init__(self, name: str, folder: Path, *, device: str = "auto", most: int = 32) -> None:
+        from tasks.captioning.captioner import Captioner
+
+        self.name, self.most = name, most
+        self.captioner = Captioner.from_directory(folder, device=device)
+        self.styles = self.captioner.styles
+        self._transform = self.captioner.preprocessor.builder.transform
+
+    @property
+    def draft_size(self) -> int:
+        """The side in pixels that is enough of a picture."""
+        return self._transform.max_image_size
+
+    def prepare(self, picture: Image.Image) -> Any:
+        """The few pixels that the model reads: what waits in the queue is small, whatever was sent."""
+        return self._transform.resize(picture)
+
+    def canonical(self, style: str) -> str:
+        """The style's name as the model knows it. ValueError, with the nearest names, for one that it does not."""
+        self.captioner.preprocessor.builder.prompt.text(style)
+        return self.captioner.canonical(style)
+
+    def run(self, asked: Sequence[CaptionAsk]) -> list[dict[str, list[Any]]]:
+        """For each request its styles with the captions of all beams; styles of one picture share a pass."""
+        from tasks.captioning.decoding import Guidance
+
+        wanted: dict[str, dict[str, None]] = {}
+        pictures = {}
+        for ask in asked:
+            wanted.setdefault(ask.digest, {}).update(dict.fromkeys(ask.styles))
+            pictures[ask.digest] = ask.picture
+        strengths = dict(asked[0].guidance)
+        guidance = Guidance(**strengths) if strengths else None
+        found: dict[tuple[str, str], list[Any]] = {}
+        for part in _parts(wanted, self.most):
+            rows = self.captioner.caption_pictures(
+                [(pictures[digest], styles) for digest, styles in part], dict(asked[0].search), guidance
+            )
+            for (digest, styles), beams in zip(part, rows, strict=True):
+                found |= {(digest, style): beam for style, beam in zip(styles, beams, strict=True)}
+        return [{style: found[ask.digest, style] for style in ask.styles} for ask in asked]
+
+
+class Answers:
+    """A model that answers questions, and serves."""
+
+    task: ClassVar[str] = "answers"
+    styles: tuple[str, ...] = ()
+    draft_size = None
+
+    def __init__(self, name: str, folder: Path, *, device: str = "auto", most: int = 32) -> None:
+        from tasks.answering.pictures import PictureAsker
+
+        self.name = name
+        self.asker = PictureAsker(folder, device=device)
+        self.images = self.asker.settings.images
+        self._one_at_a_time = threading.Lock()
+
+    def prepare(self, picture: Image.Image) -> Any:
+        """The features of a picture."""
+        with self._one_at_a_time:
+            return self.asker.regions(picture)
+
+    def run(self, asked: Sequence[AnswerAsk]) -> list[Sequence[tuple[str, float]]]:
+        """For each request the best answers with their probabilities."""
+        from tasks.answering.pictures import AskedAbout
+
+        return self.asker.ask([AskedAbout(ask.question, ask.pictures) for ask in asked], asked[0].top)
+
+
+System = Captions | Answers
+
+
+def open_systems(folders: Sequence[str], *, device: str = "auto", most: int = 32) -> dict[str, System]:
+    """The models in exported folders, checkpoints or runs, by name: the folder's, which must differ.
+
+    Raises ValueError for a folder that is none, and for two of one name.
+    """
+    systems: dict[str, System] = {}
+    for given in folders:
+        folder = Path(given)
+        name = folder.resolve().name
+        best = RunFolder(folder).checkpoints / "best"
+        place = best if best.is_dir() else folder
+        if name in systems:
+            raise ValueError(f"{given}: another model is called {name!r} already: rename one of the folders")
+        if (place / SETTINGS_FILE).is_file():
+            systems[name] = Answers(name, place, device=device, most=most)
+        elif (place / STYLE_MAP_FILE).is_file():
+            systems[name] = Captions(name, place, device=device, most=most)
+        else:
+            raise ValueError(
+                f"{given} holds no model of this project (no {STYLE_MAP_FILE}, no {SETTINGS_FILE}): name a run, a "
+                "checkpoint or an exported folder"
+            )
+    return systems
+
+
+def _parts(wanted: Mapping[str, Mapping[str, None]], most: int) -> list[list[tuple[str, list[str]]]]:
+    """Passes of at most `most` pairs of picture and style; a picture is divided only where it must be."""
+    parts: list[list[tuple[str, list[str]]]] = []
+    room = 0
+    for digest, asked in wanted.items():
+        styles = list(asked)
+        for start in range(0, len(styles), most):
+            piece = styles[start : start + most]
+            if len(piece) > room:
+                parts.append([])
+                room = most
+            parts[-1].append((digest, piece))
+            room -= len(piece)
+    return parts
