@@ -70,5 +70,5 @@ def search_settings(config: Config) -> dict[str, Any]:
     """The keywords of `Captioner.caption` that a configuration sets."""
     from models.ofa.saving import GENERATION, GUIDANCE
 
-    names = ("batch_size", *GENERATION, *GUIDANCE)
+    names = ("batch_size", *GENERATION, *GUIDANCE, "style_intensity")
     return {name: getattr(config.eval, name) for name in names} | {"num_workers": config.data.num_workers}
