@@ -229,12 +229,13 @@ def results(args: argparse.Namespace) -> int:
 def compare(args: argparse.Namespace) -> int:
     """Compare two evaluated runs: each metric with its 95% interval, and that of the difference, second minus first.
 
-    The intervals are a paired bootstrap over images. Both runs must have been evaluated on the same split.
+    With --against, the mean of several runs less that of several others. The intervals are a paired bootstrap over
+    images, and over the runs of a side. All runs must have been evaluated on the same split.
     """
     from evaluation.comparison import compare_runs, to_json, to_text
 
-    found = compare_runs(args.first, args.second, args.bootstrap)
-    write(json.dumps(to_json(found)) if args.json else to_text(found, args.first, args.second))
+    found = compare_runs(args.runs, args.against, args.bootstrap)
+    write(json.dumps(to_json(found)) if args.json else to_text(found))
     return 0
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 from safetensors.torch import save as save_tensors
 
 from benchmarks.fuzz import Reader
+from benchmarks.fuzzed_tables import read_picture, tables
 from config import load_config
 from data import read_split
 from data.features.per_image import ImageFiles
@@ -95,6 +96,7 @@ def _annotations(folder: Path) -> list[Reader]:
         Reader("karpathy.json", _text(KARPATHY), split("karpathy")),
         Reader("references.json", seeds, lambda path: read_references(str(path), split="train", image_dir=".")),
         Reader("predictions.json", (*_text(PLAIN), lines), lambda path: read_predictions(str(path))),
+        *(Reader(name, (content,), read) for name, content, read in tables(folder)),
         Reader("styles.txt", (b"Sweet\nSour\n\nOld Fashioned\n",), read_styles),
         Reader(
             "requests.json",
@@ -170,6 +172,7 @@ def _pictures(folder: Path) -> list[Reader]:
     return [
         Reader("picture.png", tuple(seeds), lambda path: load_image(path, draft_size=8)),
         Reader("picture.jpg", tuple(seeds), decoded),
+        Reader("sent.png", tuple(seeds), read_picture),
         Reader("pictures.zip", (packed.getvalue(),), in_zip),
         *_features(folder),
     ]

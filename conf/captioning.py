@@ -247,32 +247,57 @@ class ScstConfig:
     top_k: int = opt(0, "draw from the k most probable tokens only; 0 = all", low=0)
     top_p: float = opt(1.0, "draw from the smallest set of tokens with this probability; 1 = all", above=0, high=1)
     max_len_b: int = opt(16, "most tokens of a candidate, the end token not counted", low=1)
-    baseline: Literal["greedy", "leave_one_out", "batch_mean"] = opt(
+    baseline: Literal["greedy", "leave_one_out", "group_mean", "batch_mean"] = opt(
         "leave_one_out",
-        "what a candidate's reward is compared with: the greedy caption's, the mean of the other candidates', or the "
-        "mean of the batch",
+        "what a candidate's reward is compared with: the greedy caption's, the mean of the other candidates', of all "
+        "candidates', or of the batch",
     )
     normalise_advantages: Literal["none", "group", "batch"] = opt(
         "none", "divide advantages by their standard deviation over the candidates of an image, or over the batch"
     )
-    reduction: Literal["sequence", "token"] = opt(
-        "sequence", "a candidate's loss is the sum over its tokens, or their mean; the loss is the mean over candidates"
+    reduction: Literal["sequence", "token", "constant", "batch"] = opt(
+        "sequence",
+        "a candidate's loss is its tokens' sum, their mean (token), or their sum over max_len_b + 1 (constant); "
+        "the loss is the mean over candidates; batch = the mean over all tokens of the batch",
     )
+    updates_per_rollout: int = opt(
+        1, "steps of the optimizer on the same candidates; a step of the run is one rollout", low=1
+    )
+    clip: float = opt(
+        0.2, "with several updates a rollout: how far the ratio of probabilities is followed from 1", above=0, below=1
+    )
+    clip_high: float | None = opt(None, "the same above 1; null = clip", above=0)
+    mask_truncated: bool = opt(False, "learn nothing from candidates that did not end within max_len_b tokens")
+    entropy_weight: float = opt(0.0, "weight of the mean entropy of a token, in nats, which it keeps high", low=0)
     cross_entropy_weight: float = opt(0.0, "weight of step 1's loss on the images' own captions", low=0)
     kl_weight: float = opt(0.0, "weight of the divergence from the model that step 2 starts from", low=0)
-    rewards: dict[str, Any] = opt({"cider-d": 1.0}, "reward -> weight; a reward of weight 0 is only logged")
+    rewards: dict[str, Any] = opt(
+        {"cider-d": 1.0},
+        "reward -> weight; a reward of weight 0 is only logged; file:PATH.py:FUNCTION and http://HOST:PORT are rewards "
+        "of your own",
+    )
     normalise_rewards: bool = opt(False, "bring each reward to mean 0, deviation 1 over its group before weighting")
     soft_references: float = opt(
         0.0, "weight of an image's captions in other styles as references, beside the asked style's", low=0, high=1
     )
     document_frequency: str | None = opt(None, "CIDEr-D's table from a file; null = counted in the training captions")
     workers: int = opt(2, "threads that compute rewards", low=1)
+    http_timeout_s: float = opt(10.0, "seconds that a reward's server may take to answer", above=0)
+    http_retries: int = opt(2, "how often a request to a reward's server is repeated that failed", low=0)
+    samples_every: int = opt(
+        100, "updates between two entries of samples.jsonl: sampled captions with their rewards; 0 = none", low=0
+    )
 
     def check(self) -> Iterator[str]:
         """What contradicts what, with its remedy."""
         for name, weight in self.rewards.items():
             if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
                 yield f"scst.rewards: the weight of {name} is {json.dumps(weight)}; it must be a number"
+        if self.clip_high is not None and self.updates_per_rollout == 1:
+            yield (
+                "scst.clip_high limits ratios, which are 1 where scst.updates_per_rollout = 1; set the latter to 2 or "
+                "more, or scst.clip_high to null"
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -288,6 +313,9 @@ class EvalConfig(ScoringConfig):
         0.0,
         "how far decoding goes away from the image's other styles: 0 = not at all, or an object {style: number}",
     )
+    style_intensity: float = opt(
+        1.0, "how strong the asked style is: 1 = as trained, 0 = no style in particular, above 1 = further than trained"
+    )
     image_guidance: float = opt(0.0, "how far decoding goes away from what is said without the image; 0 = not at all")
     scorer: Literal["stylecap", "pycocoevalcap"] = opt(
         "stylecap", "this project's scorers (no Java for BLEU, ROUGE, CIDEr), or the original tool chain"
@@ -296,6 +324,13 @@ class EvalConfig(ScoringConfig):
         "minilm",
         "encoder behind SBERT-sim and a second judge of style: minilm (EXTRAS=towers; left out without it), a folder "
         "of transformers, or null",
+    )
+    clip: str | None = opt(
+        None, "folder of a CLIP model of transformers, for CLIPScore and RefCLIPScore; null = neither"
+    )
+    objects: str | None = opt(None, "objects in the images, as COCO's instances JSON has them, for CHAIR; null = none")
+    metrics: dict[str, Any] = opt(
+        {}, "metrics of your own: name -> file:PATH.py:FUNCTION, or an entry point of the group stylecap.metrics"
     )
     tokenizer: Literal["ptb", "characters"] = opt(
         "ptb", "what scores and rewards count: words of English, or characters (Chinese, Japanese, Thai, ...)"
@@ -313,6 +348,9 @@ class EvalConfig(ScoringConfig):
         yield from super().check()
         if self.min_len > self.max_len_b:
             yield f"eval.min_len = {self.min_len} is above eval.max_len_b = {self.max_len_b}; lower it"
+        for name, source in self.metrics.items():
+            if not isinstance(source, str):
+                yield f"eval.metrics: {name} is {json.dumps(source)}; it must be a string that names a function"
         for style, strength in self.style_guidance.items() if isinstance(self.style_guidance, dict) else ():
             if isinstance(strength, bool) or not isinstance(strength, int | float) or not math.isfinite(strength):
                 yield f"eval.style_guidance: the strength of {style} is {json.dumps(strength)}; it must be a number"

@@ -220,8 +220,10 @@ def _results(sub: argparse.ArgumentParser) -> None:
 
 @arguments("compare")
 def _compare(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("first", metavar="RUN_A", help="folder of an evaluated run")
-    sub.add_argument("second", metavar="RUN_B", help="likewise")
+    sub.add_argument(
+        "runs", nargs="+", metavar="RUN", help="folders of two evaluated runs, or of several with --against"
+    )
+    sub.add_argument("--against", nargs="+", metavar="RUN", help="the other side: runs of other settings, a seed each")
     sub.add_argument("--bootstrap", type=count, default=1000, metavar="N", help="draws of images; 1000")
     sub.add_argument("--json", action="store_true", help="the comparison as JSON")
 

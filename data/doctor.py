@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
 from os import cpu_count
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -99,12 +99,42 @@ class _Findings:
             self.examples[kind].append(example)
 
 
-def examine(split: Split, *, max_words: int) -> Report:
-    """Looks at every caption and decodes every image of `split`; captions longer than `max_words` count as too long."""
+class Look(NamedTuple):
+    """At one image: a digest of its file's bytes, the kind of fault ("" if none) and its reason."""
+
+    digest: bytes
+    fault: str
+    reason: str
+
+
+def look_at_images(split: Split, *, rank: int = 0, ranks: int = 1) -> list[Look]:
+    """Decodes the images `rank`, `rank + ranks`, … of `split`: the share of one process among those that look together.
+
+    `in_order` puts the shares together.
+    """
+    paths = split.image_paths[rank::ranks]
+    # Threads are enough: Pillow decodes without holding the interpreter lock.
+    with ThreadPoolExecutor(cpu_count()) as pool:
+        return list(tqdm(pool.map(_look, paths), "images", len(paths), delay=2, leave=False, disable=rank > 0))
+
+
+def in_order(shares: Sequence[Sequence[Look]]) -> list[Look]:
+    """What each rank found in `look_at_images`, in the order of the split's images."""
+    looks: list[Any] = [None] * sum(map(len, shares))
+    for rank, share in enumerate(shares):
+        looks[rank :: len(shares)] = share
+    return looks
+
+
+def examine(split: Split, *, max_words: int, looks: Sequence[Look] | None = None) -> Report:
+    """Looks at every caption and decodes every image of `split`; captions longer than `max_words` count as too long.
+
+    `looks`: what was found in its images already.
+    """
     findings = _Findings()
     nearest = {name: _nearest(name, split.styles) for name in split.unknown_styles}
     styles, lengths = _examine_captions(split, max_words, findings)
-    _examine_images(split, findings)
+    _examine_images(split, look_at_images(split) if looks is None else looks, findings)
     findings.examples["unknown_style"] = [
         f"{name!r} ({styles[name]} captions), nearest: {', '.join(names) or 'none'}"
         for name, names in list(nearest.items())[:_EXAMPLES]
@@ -174,28 +204,24 @@ def _examine_captions(split: Split, max_words: int, findings: _Findings) -> tupl
     return styles, lengths
 
 
-def _examine_images(split: Split, findings: _Findings) -> None:
+def _examine_images(split: Split, looks: Sequence[Look], findings: _Findings) -> None:
     first_with: dict[bytes, str] = {}
-    # Threads are enough: Pillow decodes without holding the interpreter lock.
-    with ThreadPoolExecutor(cpu_count()) as pool:
-        results = tqdm(pool.map(_examine_image, split.image_paths), "images", split.n_images, delay=2, leave=False)
-        for j, (path, (digest, fault, reason)) in enumerate(zip(split.image_paths, results, strict=True)):
-            if fault:
-                findings.add(fault, split.image_rows(j).tolist(), f"{path}{reason}")
-            elif first_with.setdefault(digest, path) != path:
-                findings.add("duplicate", split.image_rows(j).tolist(), f"{path} = {first_with[digest]}")
+    for j, (path, (digest, fault, reason)) in enumerate(zip(split.image_paths, looks, strict=True)):
+        if fault:
+            findings.add(fault, split.image_rows(j).tolist(), f"{path}{reason}")
+        elif first_with.setdefault(digest, path) != path:
+            findings.add("duplicate", split.image_rows(j).tolist(), f"{path} = {first_with[digest]}")
 
 
-def _examine_image(path: str) -> tuple[bytes, str, str]:
-    """Digest of the file's bytes, kind of fault ("" if none) and its reason."""
+def _look(path: str) -> Look:
     try:
         content = read_bytes(path)
     except OSError as error:
-        return b"", "missing", "" if isinstance(error, FileNotFoundError) else f": {error.strerror}"
+        return Look(b"", "missing", "" if isinstance(error, FileNotFoundError) else f": {error.strerror}")
     digest = blake2b(content, digest_size=16).digest()
     try:
         # An eighth of a JPEG's size: the whole file is still read and unpacked, in a fraction of the time.
         decode(io.BytesIO(content), draft_size=(1, 1))
     except ValueError as error:
-        return digest, "truncated", f": {error}"
-    return digest, "", ""
+        return Look(digest, "truncated", f": {error}")
+    return Look(digest, "", "")

@@ -3,6 +3,7 @@
 conf.json            the configuration               checkpoints/   step-000500/, …, best, last
 configuration.json   what ModelScope's trainer reads  history.jsonl  losses and validation scores, a line each
 metrics.json         scores; metrics.CONTROL.json     predictions.json  what was scored
+samples.jsonl        sampled captions, rewards
 tensorboard/ cache/ demo_data/                        tables and classifiers of the training captions
 """
 
@@ -22,6 +23,8 @@ class RunFolder:
         self.modelscope = self.path / "configuration.json"
         self.checkpoints = self.path / "checkpoints"
         self.history = self.path / "history.jsonl"
+        #: Captions that step 2 sampled, with their rewards.
+        self.samples = self.path / "samples.jsonl"
         self.tensorboard = self.path / "tensorboard"
         self.trackers = self.path / "trackers.json"
         self.cache = self.path / "cache"

@@ -124,7 +124,7 @@ def _tar(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Members in a row that have the same name up to the first dot are one record, with their ends as columns; the
     keys of a member .json are columns too."""
     key, record = "", {}  # type: str, dict[str, Any]
-    with open_file(file) as stream, tarfile.open(fileobj=stream, mode="r|*") as tar:
+    with open_file(file) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
         for member in tar:
             if not member.isfile():
                 continue

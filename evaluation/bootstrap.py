@@ -128,9 +128,19 @@ def compare(first: Contributions, second: Contributions, replicates: int) -> dic
 
     Raises ValueError, naming the first few, for captions that one of them lacks.
     """
-    _check_same(first, second)
-    scores = first.scores(), second.scores()
-    draws = first.draws(replicates), second.draws(replicates)
+    check_same(first, second)
+    return differences(
+        (first.scores(), first.draws(replicates)),
+        (second.scores(), second.draws(replicates)),
+    )
+
+
+def differences(
+    first: tuple[Mapping[str, float], Mapping[str, np.ndarray]],
+    second: tuple[Mapping[str, float], Mapping[str, np.ndarray]],
+) -> dict[str, Difference]:
+    """(metric -> score, metric -> [R] draws) of two sides, on the same draws."""
+    scores, draws = (first[0], second[0]), (first[1], second[1])
     return {
         name: Difference(
             scores[0][name],
@@ -144,7 +154,8 @@ def compare(first: Contributions, second: Contributions, replicates: int) -> dic
     }
 
 
-def _check_same(first: Contributions, second: Contributions) -> None:
+def check_same(first: Contributions, second: Contributions) -> None:
+    """ValueError, naming the first few, for captions that one of them lacks."""
     one, other = set(first.keys), set(second.keys)
     if one != other:
         odd = sorted(one ^ other)

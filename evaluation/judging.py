@@ -13,10 +13,13 @@ from data.samples import Sample, Split
 from evaluation import sentence_judge as sentences
 from evaluation.bootstrap import Contributions, flatten, intervals
 from evaluation.caption_scores import METRICS, StyledScores, score_samples
+from evaluation.extra_scores import Extras, ExtraScores
 from evaluation.judgement import Judgement
+from evaluation.signatures import digest, signatures
 from evaluation.style_report import style_report, summary
 from evaluation.table import render_table
 from metrics.cider import DocumentFrequency
+from rewards.document_frequency import captions_by_image
 
 LOGGER = logging.getLogger("stylecap")
 
@@ -39,6 +42,7 @@ def judge(
     java_memory_gb: int,
     sentence_encoder: str | None = None,
     tokenizer: str = "ptb",
+    extras: Extras | None = None,
 ) -> Judgement:
     """Judge one caption for each of `samples`, and log a table headed `title`.
 
@@ -50,11 +54,13 @@ def judge(
         bootstrap: draws behind the intervals; 0 leaves them out.
         in_many_styles: as for `evaluation.style_report`.
         sentence_encoder: a folder, or "minilm"; None leaves out what needs one.
+        extras: scores that need something of the user's.
         others: as for `evaluation.caption_scores.score_styles`.
 
     Returns:
         `metrics`: metric -> score (None: not to be had, and a line of the log says why), `n_images`, `n_captions`,
-        `per_style`: style -> metric -> score, `SBERT-sim` where there is an encoder, that of `evaluation.style_report`,
+        `per_style`: style -> metric -> score, `SBERT-sim` where there is an encoder, those of
+        `extras`, `signatures`: score -> what it was made with, that of `evaluation.style_report`,
         and `intervals`: metric -> [low, high]. `predictions`: COCO's results form, with the image's file, style,
         references, the caption's own `scores`, and `bleu`, what it contributes to BLEU.
     """
@@ -79,22 +85,40 @@ def judge(
     predictions = _predictions(samples, captions, found, named, ended)
     metrics = found.to_dict(len({sample.image_id for sample in samples})) | style
     if encoder is not None:
-        _add_similarity(metrics, predictions, sentences.similarity(encoder, captions, [s.references for s in samples]))
+        _add(
+            metrics, predictions, "SBERT-sim", sentences.similarity(encoder, captions, [s.references for s in samples])
+        )
+    more = extras.scores(samples, captions) if extras is not None else ExtraScores()
+    for name, values in more.each.items():
+        _add(metrics, predictions, name, values)
+    metrics |= more.overall
+    metrics["signatures"] = signatures(
+        [name for name, value in metrics.items() if isinstance(value, float)],
+        references=[sample.references for sample in samples],
+        tokenizer=tokenizer,
+        scorer=scorer,
+        training=digest(captions_by_image(train)) if train is not None else None,
+        others=more.made_with | ({"SBERT-sim": {"encoder": encoder.name}} if encoder is not None else {}),
+    )
     metrics["intervals"] = intervals(Contributions.of(predictions, metrics), bootstrap) if bootstrap else {}
     LOGGER.info("%s; scores x 100\n%s", title, render_table(_rows(metrics)))
     LOGGER.info("%s", summary(metrics))
     return Judgement(metrics, predictions)
 
 
-def _add_similarity(metrics: dict[str, Any], predictions: Sequence[dict[str, Any]], each: Sequence[float]) -> None:
-    """SBERT-sim, of all captions, of each style's and of each."""
-    by_style: dict[str, list[float]] = {}
+def _add(
+    metrics: dict[str, Any], predictions: Sequence[dict[str, Any]], name: str, each: Sequence[float | None]
+) -> None:
+    """A score of all captions, of each style's and of each; those that are None do not count."""
+    by_style: dict[str, list[float]] = {style: [] for style in metrics["per_style"]}
     for row, value in zip(predictions, each, strict=True):
-        row["scores"]["SBERT-sim"] = _rounded(value)
-        by_style.setdefault(row["style"], []).append(value)
-    metrics["SBERT-sim"] = sum(each) / len(each)
+        row["scores"][name] = _rounded(value)
+        if value is not None:
+            by_style.setdefault(row["style"], []).append(value)
     for style, values in by_style.items():
-        metrics["per_style"][style]["SBERT-sim"] = sum(values) / len(values)
+        metrics["per_style"].setdefault(style, {})[name] = sum(values) / len(values) if values else None
+    known = [value for value in each if value is not None]
+    metrics[name] = sum(known) / len(known) if known else None
 
 
 def _rows(metrics: Mapping[str, Any]) -> dict[str, dict[str, float | None]]:

@@ -1,6 +1,6 @@
 """From a picture and what is asked of it to an item that `collate` joins into a batch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, Self
 
@@ -46,6 +46,7 @@ class ItemBuilder:
     max_tgt_length: int  # words
     lowercase: bool
     max_target_tokens: int = MAX_TARGET_TOKENS
+    own: Mapping[str, int] = field(default_factory=dict)  # ids beyond the vocabulary of styles beside those of the map
     _encoded: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -118,8 +119,14 @@ class ItemBuilder:
             self._encoded[text] = self._bracketed(text)
         return self._encoded[text]
 
+    def remember_prompt(self, text: str, ids: Tensor) -> None:
+        """What `encode_prompt` gives for a text, in place of what the tokenizer makes of it."""
+        self._encoded[text] = ids
+
     def start_token(self, style: str) -> int:
         """The token that a caption of a style starts with."""
+        if style in self.own and self.prompt.place == "decoder":
+            return self.own[style]
         start = self.prompt.start(style)
         return BOS if start is None else self.tokenizer.encode_text(start)[0]
 

@@ -1,6 +1,7 @@
 """The instruction that carries the style to the model."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from models.ofa.styles import StyleMap, style_words
@@ -15,7 +16,8 @@ class Prompt:
     `tokenize_style`: the style stands there as its token `<code_k>`, otherwise as its words. `unknown_style`: "error"
     refuses a style that is not in the map, "token" writes the map's reserved token. `place`: in "decoder" the prompt
     has nothing in the style's place, and is the same for all styles of an image: a caption starts with the style's
-    token instead of bos. Raises `ValueError` where the template has no or several `{}`, or a setting is another word.
+    token instead of bos. `own`: what stands for styles beside those of the map. Raises `ValueError` where the template
+    has no or several `{}`, or a setting is another word.
     """
 
     template: str
@@ -23,6 +25,7 @@ class Prompt:
     style_map: StyleMap
     unknown_style: Literal["error", "token"]
     place: Literal["prompt", "decoder"] = "prompt"
+    own: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.template.count(SLOT) != 1:
@@ -45,6 +48,8 @@ class Prompt:
 
     def style_text(self, style: str) -> str:
         """What stands for a style in a prompt; raises `ValueError` with the closest names for an unknown one."""
+        if style in self.own:
+            return self.own[style]
         found = self.style_map.find(style) if self.unknown_style == "token" else self.style_map.lookup(style)
         if found is None:
             return self.style_map.unknown

@@ -80,6 +80,7 @@ def context(runs: Sequence[EvaluatedRun], captions: int, replicates: int, descri
         "spans": [(run.name, _spans(run)) for run in runs if run.metric("spans")],
         "confusions": [(run.name, _confusion(run)) for run in runs if run.metric("style.confusion")],
         "curves": _curves(runs, colours),
+        "samples": [(run.name, table) for run in runs if (table := tables.samples(run))],
         "parameters": _parameters(runs, colours),
         "settings": tables.settings(runs),
         "configurations": [(run.name, json.dumps(run.conf, indent=1)) for run in runs if run.conf],

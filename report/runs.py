@@ -1,7 +1,7 @@
 """What a report knows of a run: the files in its folder, read once."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from data.run_folder import RunFolder
 from evaluation.bootstrap import Contributions
 from evaluation.comparison import read_contributions
 from trainers.history import read_history
+from trainers.scst_samples import read_samples
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class EvaluatedRun:
         predictions: of predictions.json; `contributions`: the same as numbers.
         history: of history.jsonl, a row a logged update or validation; empty for captions of another system.
         conf: key -> value, flat; empty likewise.
+        samples: of samples.jsonl, captions that step 2 sampled; empty likewise.
     """
 
     name: str
@@ -32,6 +34,7 @@ class EvaluatedRun:
     contributions: Contributions
     history: list[dict[str, Any]]
     conf: dict[str, Any]
+    samples: list[dict[str, Any]] = field(default_factory=list)
 
     def metric(self, path: str) -> Any:
         """`style.accuracy` -> its value; None where there is none."""
@@ -70,6 +73,7 @@ def _read_run(folder: Path, name: str) -> EvaluatedRun:
         contributions=contributions,
         history=read_history(files.history),
         conf=flatten(read_object(files.conf)) if files.conf.exists() else {},
+        samples=read_samples(files.samples),
     )
 
 

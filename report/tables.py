@@ -27,7 +27,18 @@ class Measure:
 CONTENT = (
     *(
         Measure(name, name, name)
-        for name in ("BLEU-1", "BLEU-4", "ROUGE-L", "CIDEr", "CIDEr-D", "METEOR", "SPICE", "SBERT-sim")
+        for name in (
+            "BLEU-1",
+            "BLEU-4",
+            "ROUGE-L",
+            "CIDEr",
+            "CIDEr-D",
+            "METEOR",
+            "SPICE",
+            "SBERT-sim",
+            "CLIPScore",
+            "RefCLIPScore",
+        )
     ),
 )
 STYLE = (
@@ -187,3 +198,10 @@ def settings(runs: Sequence[EvaluatedRun]) -> list[tuple[str, list[str]]]:
 
 def _shown(value: Any) -> str:
     return "" if value is None else str(value)
+
+
+def samples(run: EvaluatedRun) -> list[dict[str, Any]]:
+    """What step 2 sampled first, in the middle and last: the rows of these three steps."""
+    steps = sorted({row["step"] for row in run.samples})
+    shown = dict.fromkeys((steps[0], steps[len(steps) // 2], steps[-1])) if steps else {}
+    return [row for row in run.samples if row["step"] in shown]

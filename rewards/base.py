@@ -3,7 +3,7 @@
 Every reward is better the higher it is. Shapes: M groups (an image and a style each), K candidates a group.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, TypeVar
@@ -62,10 +62,14 @@ def register(name: str) -> Callable[[F], F]:
     return add
 
 
-def factory_of(name: str) -> Factory:
-    """The factory of a registered reward. ValueError with the nearest names for an unknown one."""
+def factory_of(name: str, others: Collection[str] = ()) -> Factory:
+    """The factory of a registered reward. ValueError with the nearest names, also of `others`, for an unknown one."""
     if name not in FACTORIES:
-        close = get_close_matches(name, FACTORIES, n=2)
+        known = sorted({*FACTORIES, *others})
+        close = get_close_matches(name, known, n=2)
         hint = f"did you mean {' or '.join(close)}? " if close else ""
-        raise ValueError(f"scst.rewards: no reward is called {name}; {hint}there are {', '.join(sorted(FACTORIES))}")
+        raise ValueError(
+            f"scst.rewards: no reward is called {name}; {hint}there are {', '.join(known)}, file:PATH.py:FUNCTION and "
+            "http://HOST:PORT"
+        )
     return FACTORIES[name]

@@ -20,6 +20,7 @@ class Resources:
         document_frequency_file: a table to use in place of one counted in the split.
         soft_weight: weight of an image's captions in other styles, as references beside those of the asked style.
         tokenizer: a key of `metrics.tokenizers.TOKENIZERS`.
+        http_timeout_s, http_retries: of rewards that a server gives.
     """
 
     def __init__(
@@ -30,12 +31,16 @@ class Resources:
         document_frequency_file: str | None = None,
         soft_weight: float = 0.0,
         tokenizer: str = "ptb",
+        http_timeout_s: float = 10.0,
+        http_retries: int = 2,
     ):
         self.split = split
         self.run = run
         self.document_frequency_file = document_frequency_file
         self.soft_weight = soft_weight
         self.tokenizer = tokenizer
+        self.http_timeout_s = http_timeout_s
+        self.http_retries = http_retries
 
     @cached_property
     def document_frequency(self) -> DocumentFrequency:

@@ -28,10 +28,16 @@ class ObjectiveOutput:
 class Objective:
     """Base of objectives: a loss for a micro-batch, summed over units that can be counted beforehand.
 
-    `asks_model`: whether `prepare` calls the model, whose parameters must then be whole on every rank.
+    Attributes:
+        asks_model: whether `prepare` calls the model, whose parameters must then be whole on every rank.
+        updates: how often the optimizer steps on the same micro-batches; `again` makes them ready for the next time.
+        counts_prepared: whether `count` needs what `prepare` made. Then, as where `updates` is more than 1, all
+            micro-batches of an update are prepared before the first is learnt from, and stay in memory together.
     """
 
     asks_model = False
+    updates: int = 1
+    counts_prepared: bool = False
 
     def set_mode(self, model: Model) -> None:
         """Put the model into the mode that it is trained in."""
@@ -42,6 +48,10 @@ class Objective:
 
     def prepare(self, model: Model, batch: dict) -> dict:
         """What `__call__` gets in place of a batch: made one micro-batch ahead, outside the data-parallel wrapper."""
+        return batch
+
+    def again(self, model: Model, batch: dict) -> dict:
+        """A prepared batch, learnt from before, for the model as it is now; where `updates` is more than 1."""
         return batch
 
     def close(self) -> None:

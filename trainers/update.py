@@ -4,13 +4,14 @@ The losses of all micro-batches are summed and divided by the number of units (t
 the optimizer steps. So one rank with twice the batch, two ranks, and two accumulated micro-batches give the same
 update.
 
-An update whose loss or gradient norm is not a finite number changes nothing: neither weights nor buffers.
+An objective may ask for several steps on the same micro-batches, each with the same rate. A step whose loss or gradient
+norm is not a finite number changes nothing, neither weights nor buffers, and ends its update.
 """
 
 import contextlib
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -78,21 +79,38 @@ class Updater:
 
     def __call__(self, batches: Sequence[Batch], step: int, rate: float, flag: bool) -> UpdateResult:
         """Update number `step` (from 0) with learning rate `rate`; every rank gives its own micro-batches and flag."""
+        self._set_mode()
+        prepared: Iterable[Batch] = self._prepared(batches)
+        objective = self.objective
+        self.objective.update_begins(batches, self.world.sum)
+        counted: Sequence[Batch] = batches
+        if objective.counts_prepared or objective.updates > 1:
+            prepared = counted = list(prepared)
+        counts = [objective.count(batch, step) for batch in (counted if objective.counts_prepared else batches)]
+        # Decided together: no rank may wait for one that has left.
+        total, flagged = self.world.sum([sum(counts), float(flag)])
+        results = [self._step(prepared, len(batches), step, rate, total)]
+        while len(results) < objective.updates and not results[-1].skipped:
+            results.append(self._step(map(self._again, counted), len(batches), step, rate, total))
+        names = results[0].logs.keys()
+        logs = {name: sum(result.logs[name] for result in results) / len(results) for name in names}
+        return UpdateResult(logs, results[-1].skipped, flagged > 0)
+
+    def _set_mode(self) -> None:
         self.objective.set_mode(self.inner.model)
         for part in self.frozen:
             part.eval()
+
+    def _step(self, prepared: Iterable[Batch], number: int, step: int, rate: float, total: float) -> UpdateResult:
+        """One step of the optimizer on `number` prepared micro-batches, over `total` units of all ranks."""
         buffers = [(buffer, buffer.clone()) for buffer in self.inner.buffers() if buffer.is_floating_point()]
-        self.objective.update_begins(batches, self.world.sum)
-        counts = [self.objective.count(batch, step) for batch in batches]
-        # Decided together: no rank may wait for one that has left.
-        total, flagged = self.world.sum([sum(counts), float(flag)])
-        sums, broken, seconds = self._backward(batches, step, total)
+        sums, broken, seconds = self._backward(prepared, number, step, total)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group.get("lr_scale", 1.0)
         started = time.perf_counter()
         gradients = self._norm()
-        added = self.world.total([*(number for pair in sums.values() for number in pair), broken])
-        # The one time that an update waits for the device: whether it may step is to be known before it does.
+        added = self.world.total([*(value for pair in sums.values() for value in pair), broken])
+        # The one time that a step waits for the device: whether it may be made is to be known before it is.
         *values, infinite, norm = torch.cat([added, gradients.double().reshape(1)]).tolist()
         seconds += time.perf_counter() - started  # what was only asked of the device before is done now
         # A scaler of float16 meets infinite norms on its way to a scale that fits, and skips those itself.
@@ -107,10 +125,10 @@ class Updater:
         self.optimizer.zero_grad(set_to_none=True)
         pairs = zip(sums, values[::2], values[1::2], strict=True)
         logs = {name: value / units for name, value, units in pairs if units}
-        return UpdateResult(logs | {"backward_s": seconds, "lr": rate, "grad_norm": norm}, skipped, flagged > 0)
+        return UpdateResult(logs | {"backward_s": seconds, "lr": rate, "grad_norm": norm}, skipped, False)
 
     def _backward(
-        self, batches: Sequence[Batch], step: int, total: float
+        self, prepared: Iterable[Batch], micro_batches: int, step: int, total: float
     ) -> tuple[dict[str, tuple[Tensor, float]], Tensor, float]:
         """The gradients of all micro-batches; name -> (sum, units) to log, how many losses are not finite, and seconds.
 
@@ -118,13 +136,13 @@ class Updater:
         """
         logs: dict[str, tuple[Tensor, float]] = {}
         broken, seconds = torch.zeros((), dtype=torch.float64, device=self.world.device), 0.0
-        for position, batch in enumerate(self._prepared(batches)):
-            last = position == len(batches) - 1
+        for position, batch in enumerate(prepared):
+            last = position == micro_batches - 1
             started = time.perf_counter()
             with contextlib.nullcontext() if last else self._without_synchronisation(), self.autocast():
                 output = self.module(batch, step)
                 # Data-parallel wrappers average over ranks what is to be summed.
-                loss = output.loss_sum * (self.world.size / total)
+                loss = output.loss_sum * (self.world.size / (total or 1.0))
                 self.scaler.scale(loss).backward()
             broken += ~torch.isfinite(loss.detach())
             seconds += time.perf_counter() - started
@@ -148,6 +166,10 @@ class Updater:
             ahead = prepared
         assert ahead is not None, "an update has a micro-batch"
         yield ahead
+
+    def _again(self, batch: Batch) -> Batch:
+        with self.autocast():
+            return gathered(self.inner, partial(self.objective.again, self.inner.model, batch))
 
     def _norm(self) -> Tensor:
         """Clips the gradients; their norm before that."""

@@ -36,7 +36,9 @@ class Constraints:
         banned = forbidden_tokens(tokens, self.no_repeat_ngram_size)
         if banned.shape[1]:
             # Rows without a ban point at pad, which is forbidden anyway: no shape depends on the data.
-            scores.scatter_(1, banned.where(banned >= 0, self.pad), -torch.inf)
+            # A caption may start with a token that is none of the vocabulary.
+            there = (banned >= 0) & (banned < scores.shape[1])
+            scores.scatter_(1, banned.where(there, self.pad), -torch.inf)
         return scores
 
     def own_ends(self, scores: Tensor, tokens: Tensor) -> Tensor:

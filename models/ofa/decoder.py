@@ -21,7 +21,7 @@ from models.ofa.attention import (
 from models.ofa.configuration import OFAConfig
 from models.ofa.dropout import Dropout
 from models.ofa.encoder import OFAEncoderOutput
-from models.ofa.layers import KeysValues, LayerCache, OFADecoderLayer, in_compute_dtype
+from models.ofa.layers import KeysValues, LayerCache, OFADecoderLayer, embed_with, in_compute_dtype
 from models.ofa.resnet import STRIDE
 
 
@@ -63,6 +63,7 @@ class OFADecoder(nn.Module):
         self.embed_scale = width**0.5 if config.scale_embedding else 1.0
         self.dropout = Dropout(config.dropout)
         self.embed_tokens = embed_tokens
+        self.own_embeddings: Tensor | None = None  # as the encoder's
         self.layernorm_embedding = nn.LayerNorm(width)
         self.embed_positions = nn.Embedding(config.max_position_embeddings + 2, width)
         self.pos_ln = nn.LayerNorm(width)
@@ -170,7 +171,7 @@ class OFADecoder(nn.Module):
 
     def embed(self, tokens: Tensor, positions: Tensor) -> Tensor:
         """Tokens [N, T] at `positions` [T] -> [N, T, D]."""
-        x = self.embed_scale * self.embed_tokens(tokens)
+        x = self.embed_scale * embed_with(self.embed_tokens, self.own_embeddings, tokens)
         if self.config.entangle_position_embedding and not self.config.disable_entangle:
             x = x + self.embed_positions(positions)
         return in_compute_dtype(self.dropout(self.layernorm_embedding(x)))

@@ -21,7 +21,7 @@ from models.ofa.attention import (
 )
 from models.ofa.configuration import OFAConfig
 from models.ofa.dropout import ChannelDropout, Dropout
-from models.ofa.layers import OFAEncoderLayer, in_compute_dtype
+from models.ofa.layers import OFAEncoderLayer, embed_with, in_compute_dtype
 from models.ofa.resnet import image_tower
 
 TEXT, IMAGE = 0, 1  # rows of the type embedding
@@ -77,6 +77,8 @@ class OFAEncoder(nn.Module):
         self.dropout = Dropout(config.dropout)
         self.layernorm_embedding = nn.LayerNorm(width)
         self.embed_tokens = embed_tokens
+        #: [E, D] of ids from the vocabulary's size on; no part of the model, and None but for a while.
+        self.own_embeddings: Tensor | None = None
         self.type_embedding = nn.Embedding(2, width)
         self.embed_images = image_tower(config.resnet_type, config.resnet_drop_path_rate)
         self.feature_dropout = ChannelDropout(config.feature_dropout)
@@ -151,10 +153,14 @@ class OFAEncoder(nn.Module):
 
     def embed_text(self, input_ids: Tensor, positions: Tensor) -> Tensor:
         """Prompt tokens [M, L] -> [M, L, D]."""
-        x = self.embed_scale * self.embed_tokens(input_ids)
+        x = self.embed_scale * self.embed_ids(input_ids)
         if self.config.entangle_position_embedding:
             x = x + positions
         return self.dropout(self.layernorm_embedding(x + self.type_embedding.weight[TEXT]))
+
+    def embed_ids(self, input_ids: Tensor) -> Tensor:
+        """Ids [M, L] -> [M, L, D]; those beyond the vocabulary from `own_embeddings`."""
+        return embed_with(self.embed_tokens, self.own_embeddings, input_ids)
 
     def embed_patches(self, patch_images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Pixels or features -> patch embeddings [B, P, D], their positions [1, P, D] and ids in the grid [P].

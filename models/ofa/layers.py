@@ -136,3 +136,12 @@ class LayerCache:
             return
         self.keys[:, :, : self.filled] = self.keys[rows, :, : self.filled]
         self.values[:, :, : self.filled] = self.values[rows, :, : self.filled]
+
+
+def embed_with(table: nn.Embedding, own: Tensor | None, ids: Tensor) -> Tensor:
+    """Ids [M, L] -> [M, L, D]: of the table [V, D], and from id V on of `own` [E, D] where there is one."""
+    if own is None:
+        embedded: Tensor = table(ids)
+        return embedded
+    beyond = ids - table.num_embeddings
+    return table(ids.where(beyond < 0, 0)).where((beyond < 0)[..., None], own[beyond.clamp(min=0)])

@@ -76,9 +76,12 @@ class RoutedAttentionFunction(torch.autograd.Function):
         ctx.save_for_backward(query, key, value, alphas, outside, padding)
         ctx.rate, ctx.seed = rate, seed
         mixed = torch.empty_like(value)
+        ctx.apart = []  # of each part, whether its spans were taken apart: the backward pass need not look again
         with torch.autocast(query.device.type, enabled=False):
             for part in parts(query, outside, padding, rate, seed):
-                weights = [spans.weights(share, spans.mix(share)) for spans, share in _shares(part, query, key, alphas)]
+                shares = _shares(part, query, key, alphas)
+                ctx.apart.append(len(shares) > 1)
+                weights = [spans.weights(share, spans.mix(share)) for spans, share in shares]
                 mixed[part.at] = _sum(weights).to(value.dtype) @ value[part.at]
         return mixed
 
@@ -91,11 +94,12 @@ class RoutedAttentionFunction(torch.autograd.Function):
         to_alphas = torch.zeros_like(alphas)
         factor, scale = dropout_factor(ctx.rate), 1 / math.sqrt(query.shape[-1])
         with torch.autocast(query.device.type, enabled=False):
-            for part in parts(query, outside, padding, ctx.rate, ctx.seed):
+            known = zip(parts(query, outside, padding, ctx.rate, ctx.seed), ctx.apart, strict=True)
+            for part, apart in known:
                 at = part.at
                 to_weights = grad[at] @ value[at].transpose(-1, -2)
                 weights, to_scores = [], []
-                for spans, share in _shares(part, query, key, alphas):
+                for spans, share in _shares(part, query, key, alphas, apart):
                     mix = spans.mix(share)
                     weights.append(spans.weights(share, mix))
                     through, to_share = spans.gradients(share, mix, to_weights.to(mix.dtype))
@@ -108,12 +112,14 @@ class RoutedAttentionFunction(torch.autograd.Function):
         return to_query, to_key, to_value, to_alphas, None, None, None, None
 
 
-def _shares(part: Part, query: Tensor, key: Tensor, alphas: Tensor) -> list[tuple[SpanSoftmax, Tensor]]:
+def _shares(
+    part: Part, query: Tensor, key: Tensor, alphas: Tensor, apart: bool | None = None
+) -> list[tuple[SpanSoftmax, Tensor]]:
     """The softmaxes of a part, each with the weights [b, R] of its spans, in which the factor of dropout is."""
     scores = (query[part.at] / math.sqrt(query.shape[-1])) @ key[part.at].transpose(-1, -2)
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32))  # half precision is too coarse for weights
     share = alphas[part.at[0]].to(scores.dtype) * dropout_factor(part.rate)
-    return [(spans, share[:, spans.part.spans]) for spans in span_softmax(part, scores)]
+    return [(spans, share[:, spans.part.spans]) for spans in span_softmax(part, scores, apart)]
 
 
 def _sum(tensors: list[Tensor]) -> Tensor:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
 
 from models.trar.elementwise import draw
 from models.trar.masked_attention import MASKED
@@ -57,12 +58,26 @@ class Part:
             )
 
 
+#: Spans -> their version and what `widest_of` found: they never change, and every layer asks.
+_WIDEST = WeakIdKeyDictionary()
+
+
+def widest_of(outside: Tensor) -> tuple[int, bool]:
+    """The span of [R, N, N] that holds all others, and whether it is the whole image; a device is asked once."""
+    version = None if outside.is_inference() else outside._version
+    former = _WIDEST.get(outside)
+    if former is None or former[0] != version or version is None:
+        widest = int(outside.flatten(1).sum(1).argmin())
+        _WIDEST[outside] = former = (version, widest, not bool(outside[widest].any()))
+    return former[1], former[2]
+
+
 def parts(query: Tensor, outside: Tensor, padding: Tensor | None, rate: float, seed: int) -> Iterator[Part]:
     """All of a batch, query [B, H, N, E]: a few images or heads at a time on a CPU and at once elsewhere."""
     images, heads, cells, _ = query.shape
     inside = (~outside).view(torch.uint8)
-    widest = int(outside.flatten(1).sum(1).argmin())
-    window = outside[widest] if bool(outside[widest].any()) else None
+    widest, whole = widest_of(outside)
+    window = None if whole else outside[widest]
     blocked = None
     if padding is not None:
         seen = inside.float() @ (~padding).float().T  # [R, N, B]
@@ -77,7 +92,9 @@ def parts(query: Tensor, outside: Tensor, padding: Tensor | None, rate: float, s
         if padding is not None:
             hidden = padding[rows, None, None, :]
             hidden = hidden if window is None else hidden | window
-        lonely = None if blocked is None or not bool(blocked[:, rows].any()) else blocked[:, rows]
+        lonely = None if blocked is None else blocked[:, rows]
+        if lonely is not None and lonely.device.type == "cpu" and not bool(lonely.any()):
+            lonely = None  # elsewhere to look would be to wait, and zeros do no harm
         for head in range(0, heads, some_heads):
             at = (rows, slice(head, head + some_heads))
             # as many seeds as spans may be needed, should they be taken apart
@@ -161,12 +178,17 @@ class SpanSoftmax:
             yield from ((span, rows) for span, rows in enumerate(self.part.blocked) if span != self.part.widest)
 
 
-def span_softmax(part: Part, scores: Tensor) -> list[SpanSoftmax]:
-    """The softmaxes of scores [b, h, N, N]: those of all spans together, or one a span where digits would be lost."""
-    together = _softmax(part, scores)
-    if any(total is not None and bool((total < _FLOOR).any()) for total in together.sums):
-        return [_softmax(one, scores) for one in part.apart()]
-    return [together]
+def span_softmax(part: Part, scores: Tensor, apart: bool | None = None) -> list[SpanSoftmax]:
+    """The softmaxes of scores [b, h, N, N]: those of all spans together, or one a span where digits would be lost.
+
+    `apart`: which of both, where it is known from a pass before; None looks, once for all spans.
+    """
+    if not apart:
+        together = _softmax(part, scores)
+        lost = [(total < _FLOOR).any() for total in together.sums if total is not None]
+        if apart is False or not lost or not bool(torch.stack(lost).any()):
+            return [together]
+    return [_softmax(one, scores) for one in part.apart()]
 
 
 def _softmax(part: Part, scores: Tensor) -> SpanSoftmax:

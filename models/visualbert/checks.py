@@ -53,18 +53,19 @@ def answer_positions_of(text_mask: Tensor, given: Tensor | None) -> Tensor:
     Raises:
         ValueError: outside the text, or padding before it.
     """
-    if not bool(text_mask[:, 0].all()):
-        raise ValueError("a text is padded at its beginning: padding stands at the end, positions are counted from 0")
+    begins = text_mask[:, 0].bool()
     lengths = text_mask.sum(1).long()
     positions = lengths - 2 if given is None else given
     outside = (positions < 0) | (positions >= lengths)
-    if bool(outside.any()):
-        row = int(outside.nonzero()[0])
-        raise ValueError(
-            f"row {row} reads its answer at position {int(positions[row])}, outside its text of {int(lengths[row])} "
-            "word pieces: a question ends with [MASK] [SEP]"
-        )
-    return positions
+    if bool((begins & ~outside).all()):  # one look where nothing is wrong
+        return positions
+    if not bool(begins.all()):
+        raise ValueError("a text is padded at its beginning: padding stands at the end, positions are counted from 0")
+    row = int(outside.nonzero()[0])
+    raise ValueError(
+        f"row {row} reads its answer at position {int(positions[row])}, outside its text of {int(lengths[row])} "
+        "word pieces: a question ends with [MASK] [SEP]"
+    )
 
 
 def _check_alignment(alignment: Tensor, input_ids: Tensor, regions: int) -> None:

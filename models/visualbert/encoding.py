@@ -38,8 +38,13 @@ class Packing:
         kept = mask.bool()
         if read is not None:
             kept = kept.scatter(1, read, True)
-        index = None if bool(kept.all()) else kept.flatten().nonzero().squeeze(1)
-        return cls(mask.shape[0], mask.shape[1], index)
+        # The one look of a pass: how many there are tells whether all are.
+        index = kept.flatten().nonzero().squeeze(1)
+        return cls(mask.shape[0], mask.shape[1], None if len(index) == kept.numel() else index)
+
+    def score_bias(self, mask: Tensor, dtype: torch.dtype) -> Tensor | None:
+        """`score_bias` of the mask that this was made of; not looked at again where a position is left out."""
+        return score_bias(mask, dtype) if self.index is None else _bias(mask, dtype)
 
     def pack(self, x: Tensor) -> Tensor:
         """[B, L, D] -> [M, D]."""
@@ -108,8 +113,9 @@ def run_layers(layers: Sequence[Layer], x: Tensor, mask: Tensor, *, skip_padding
 
     With `skip_padding` the output is 0 at padding; without it, it is what the original computes there.
     """
-    bias = score_bias(mask, x.dtype)
     packing = Packing.of(mask) if skip_padding else Packing(mask.shape[0], mask.shape[1], None)
+    everything = skip_padding and packing.index is None
+    bias = None if everything else packing.score_bias(mask, x.dtype)
     hidden = packing.pack(x)
     for layer in layers:
         hidden = layer(hidden, packing, bias)
@@ -118,8 +124,8 @@ def run_layers(layers: Sequence[Layer], x: Tensor, mask: Tensor, *, skip_padding
 
 def run_layers_for(layers: Sequence[Layer], x: Tensor, mask: Tensor, read: Tensor) -> Tensor:
     """The layers' output at the positions `read` [B, Q] alone -> [B, Q, D]."""
-    bias = score_bias(mask, x.dtype)
     packing = Packing.of(mask, read)
+    bias = packing.score_bias(mask, x.dtype)
     hidden = packing.pack(x)
     for layer in layers[:-1]:
         hidden = layer(hidden, packing, bias)
@@ -128,8 +134,10 @@ def run_layers_for(layers: Sequence[Layer], x: Tensor, mask: Tensor, read: Tenso
 
 def score_bias(mask: Tensor, dtype: torch.dtype) -> Tensor | None:
     """What is added to attention scores, [B, 1, 1, L]; None where nothing is masked."""
-    if bool(mask.all()):
-        return None
+    return None if bool(mask.all()) else _bias(mask, dtype)
+
+
+def _bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
     return ((1 - mask.to(dtype)) * _MASKED)[:, None, None, :]
 
 

@@ -79,13 +79,18 @@ def _pictures(records: Records) -> np.ndarray:
 
 
 def collator(answerer: Answerer) -> Callable[[list[Mapping[str, Any]]], dict[str, Any]]:
-    """Items to the network's arguments, `scores` [B, answers] and `question_ids`."""
+    """Items to the network's arguments, `scores` [B, answers], `question_ids`, and `answered`: of how many questions an
+    answer is known, which nobody then has to ask a device."""
     reader, size = answerer.reader, _size(answerer.answers)
 
     def collate(items: list[Mapping[str, Any]]) -> dict[str, Any]:
         batch = reader.collate(items)
         scores = dense_scores([item["target"] for item in items], size)
-        return batch | {"scores": scores, "question_ids": [item["question_id"] for item in items]}
+        return batch | {
+            "scores": scores,
+            "answered": int(scores.amax(1).gt(0).sum()),
+            "question_ids": [item["question_id"] for item in items],
+        }
 
     return collate
 

@@ -45,8 +45,11 @@ class Answering(Objective):
 
     def _questions(self, batch: dict) -> int:
         scores = batch["scores"]
+        if self.loss in ("bce", "kl", "kld"):
+            return len(scores)
+        answered = batch.get("answered")
         # at least one, so that an update without any label is divided by something
-        return len(scores) if self.loss in ("bce", "kl", "kld") else max(1, int(scores.amax(1).gt(0).sum()))
+        return max(1, int(scores.amax(1).gt(0).sum()) if answered is None else answered)
 
     def __call__(self, model: Model, batch: dict, step: int) -> ObjectiveOutput:
         if self.at_epoch is not None:

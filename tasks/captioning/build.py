@@ -23,7 +23,7 @@ from preprocessors.targets import target_text
 from tasks.base import Built
 from tasks.captioning.captioner import place
 from tasks.captioning.objectives import style_tasks
-from trainers.sharding import ShardUnit
+from trainers.ofa_units import shard_units
 
 LOGGER = logging.getLogger("stylecap")
 
@@ -106,15 +106,6 @@ def decoding_settings(config: Config) -> dict[str, Any]:
     return {name: getattr(config.eval, name) for name in GENERATION} | {
         name: value for name, value in guidance.items() if value
     }
-
-
-def shard_units(model: OFAModel) -> list[ShardUnit]:
-    """The parts of an OFA that gather their parameters when they run."""
-    units = [ShardUnit(layer) for layer in model.encoder.layers]
-    for layer in model.decoder.decoder_layers:
-        # It makes the keys and values of the source before its layer runs.
-        units += [ShardUnit(layer.cross_attn, ("keys_values",)), ShardUnit(layer)]
-    return units
 
 
 def open_model(

@@ -9,7 +9,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
@@ -21,10 +21,12 @@ from tqdm import tqdm
 from data.loading import ImageCache
 from data.samples import Sample
 from models.ofa.beams import Hypothesis
+from models.ofa.mixtures import with_intensity
 from models.ofa.modeling import OFAModel
 from models.ofa.saving import GENERATION, GUIDANCE, read_configuration
 from tasks.captioning.asked_images import Loaded, RequestedImages, collate_whole, plan_batches
 from tasks.captioning.decoding import Guidance, decode_prompts
+from tasks.captioning.mixing import own_styles
 from tasks.captioning.pictures import Asked, Written, caption_pictures
 from tasks.predicting import evaluating
 
@@ -144,8 +146,22 @@ class Captioner:
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.model.device.type, getattr(torch, self.dtype), enabled=self.dtype != "float32")
 
+    def write(self, samples: Sequence[Sample], *, style_intensity: float = 1.0, **settings: Any) -> list[Caption]:
+        """As `_write`, whose arguments it has; styles may be mixtures and descriptions (`models.ofa.mixtures`).
+
+        `style_intensity`: of all styles; 1 leaves them as they are, 0 is no style in particular.
+        """
+        known = self.preprocessor.style_map
+        asked = [replace(one, style=with_intensity(one.style, style_intensity, known)) for one in samples]
+        plain = self.preprocessor
+        with own_styles(self.model, plain, [one.style for one in asked]) as self.preprocessor:
+            try:
+                return self._write(asked, **settings)
+            finally:
+                self.preprocessor = plain
+
     @torch.no_grad()
-    def write(
+    def _write(
         self,
         samples: Sequence[Sample],
         *,

@@ -16,6 +16,7 @@ from models.ofa.beams import Hypothesis
 from models.ofa.encoder import OFAEncoderOutput
 from models.ofa.generation import search_encoded
 from models.ofa.guidance import Contrast, search_guided
+from models.ofa.mixtures import styles_in
 from models.ofa.modeling import OFAModel
 from models.ofa.styles import StyleMap
 from models.ofa.tokenization import PAD
@@ -45,7 +46,8 @@ class Guidance:
         if not isinstance(self.style, Mapping):
             return [float(self.style)] * len(styles)
         by_style = {known.lookup(name): float(strength) for name, strength in self.style.items()}
-        return [by_style.get(style, 0.0) for style in styles]
+        # Of a mixture, the largest strength of the styles in it.
+        return [max((by_style.get(name, 0.0) for name in styles_in(style, known)), key=abs) for style in styles]
 
     def check(self, known: StyleMap) -> None:
         """ValueError for styles that are not there to guide towards or away from."""
@@ -82,10 +84,14 @@ def decode_prompts(
     return found
 
 
-def other_styles(style: str, styles: Sequence[str], most: int) -> list[str]:
-    """At most `most` of the other styles: those after `style` in the list, which goes round."""
-    start = styles.index(style) + 1 if style in styles else 0
-    return [other for other in [*styles[start:], *styles[:start]] if other != style][:most]
+def other_styles(style: str, styles: Sequence[str], most: int, within: Sequence[str] = ()) -> list[str]:
+    """At most `most` of the other styles: those after `style` in the list, which goes round.
+
+    `within`: the styles that a mixture is made of; they are no other ones.
+    """
+    asked = [style, *within]
+    start = next((styles.index(one) + 1 for one in asked if one in styles), 0)
+    return [other for other in [*styles[start:], *styles[:start]] if other not in asked][:most]
 
 
 class _Conditions:
@@ -99,7 +105,7 @@ class _Conditions:
         image_of = batch["image_index"].tolist()
         pairs = dict.fromkeys((image_of[row], style) for row, style in zip(batch["asked"].prompts, asked, strict=True))
         for image, style in list(pairs):
-            pairs |= dict.fromkeys((image, other) for other in other_styles(style, self.styles, MOST_STYLES))
+            pairs |= dict.fromkeys((image, other) for other in self.others(style))
         # Styles that stand in the decoder share the prompt, and with it what is encoded.
         self.texts = {style: builder.prompt.text(style) for _, style in pairs}
         seen = dict.fromkeys((image, self.texts[style]) for image, style in pairs)
@@ -113,6 +119,11 @@ class _Conditions:
     def _prompts(self, texts: Sequence[str]) -> Tensor:
         rows = [self.builder.encode_prompt(text) for text in texts]
         return pad_sequence(rows, batch_first=True, padding_value=PAD).to(self.device)
+
+    def others(self, style: str) -> list[str]:
+        """What a style is contrasted with; of a mixture, styles that are not in it."""
+        within = styles_in(style, self.builder.prompt.style_map)
+        return other_styles(style, self.styles, MOST_STYLES, within)
 
     def _of(self, encoded: OFAEncoderOutput, rows: Sequence[int], styles: Sequence[str]) -> OFAEncoderOutput:
         starts = [self.builder.start_token(style) for style in styles]
@@ -130,7 +141,7 @@ class _Conditions:
     def contrasts(self, asked: Sequence[tuple[int, str]], strengths: Sequence[float], image: float) -> list[Contrast]:
         """What is gone away from: the other styles, where any strength is not 0, and the missing image."""
         found = []
-        others = [other_styles(style, self.styles, MOST_STYLES) for _, style in asked]
+        others = [self.others(style) for _, style in asked]
         # A style that the map does not know has one other style more than those that it knows.
         width = min(map(len, others))
         if any(strengths) and width:

@@ -21,6 +21,7 @@ from trainers.objective import Objective
 from trainers.observer import Observer
 from trainers.scst import SelfCritical
 from trainers.scst_logs import HealthWatch
+from trainers.scst_samples import SampleTable
 
 
 def build_objective(
@@ -33,7 +34,9 @@ def build_objective(
     """The objective that `config.train.objective` names, for captions of `split`."""
     train = config.train
     if train.objective == "scst":
-        return _self_critical(config, preprocessor, split, world), [HealthWatch()]
+        scst = _self_critical(config, preprocessor, split, world)
+        every, file = config.scst.samples_every, RunFolder(config.work_dir).samples
+        return scst, [HealthWatch(), *([SampleTable(file, scst.sampled, every)] if every else [])]
     objective = CrossEntropy(
         pad=model.config.pad_token_id,
         label_smoothing=train.label_smoothing,
@@ -81,6 +84,11 @@ def _self_critical(
         baseline=scst.baseline,
         normalise_advantages=scst.normalise_advantages,
         reduction=scst.reduction,
+        updates_per_rollout=scst.updates_per_rollout,
+        clip=scst.clip,
+        clip_high=scst.clip_high,
+        mask_truncated=scst.mask_truncated,
+        entropy_weight=scst.entropy_weight,
         cross_entropy_weight=scst.cross_entropy_weight,
         label_smoothing=config.train.label_smoothing,
         kl_weight=scst.kl_weight,
@@ -98,6 +106,8 @@ def _calculator(config: Config, split: Split, world: World) -> RewardCalculator:
         document_frequency_file=scst.document_frequency,
         soft_weight=scst.soft_references,
         tokenizer=config.eval.tokenizer,
+        http_timeout_s=scst.http_timeout_s,
+        http_retries=scst.http_retries,
     )
     rewards = world.in_turn(lambda: build_rewards(scst.rewards, resources))
     return RewardCalculator(

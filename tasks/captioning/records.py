@@ -8,7 +8,7 @@ from typing import Any
 from config import Config
 from data import Split, read_split
 from data.demo import render
-from data.doctor import Report, drop_bad, examine
+from data.doctor import Report, drop_bad, examine, in_order, look_at_images
 from trainers.distributed import World
 
 LOGGER = logging.getLogger("stylecap")
@@ -32,7 +32,9 @@ def examined(config: Config, split: Split) -> Report:
 
 def checked(config: Config, split: Split, world: World) -> Split:
     """The split without faulty records. ValueError where there are any and `data.skip_bad` is false."""
-    report = world.from_main(lambda: examined(config, split))
+    # Every rank decodes its share: rank 0 alone would keep the others waiting, at every start.
+    looks = in_order(world.gather(look_at_images(split, rank=world.rank, ranks=world.size)))
+    report = world.from_main(lambda: examine(split, max_words=config.data.max_tgt_length, looks=looks))
     assert report is not None
     if report.faults and not config.data.skip_bad:
         found = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in report.faults.items())
@@ -68,5 +70,5 @@ def search_settings(config: Config) -> dict[str, Any]:
     """The keywords of `Captioner.caption` that a configuration sets."""
     from models.ofa.saving import GENERATION, GUIDANCE
 
-    names = ("batch_size", *GENERATION, *GUIDANCE)
+    names = ("batch_size", *GENERATION, *GUIDANCE, "style_intensity")
     return {name: getattr(config.eval, name) for name in names} | {"num_workers": config.data.num_workers}

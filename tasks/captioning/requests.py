@@ -54,6 +54,7 @@ def predicted_by(config: Config, control: str | None) -> dict[str, Any]:
         "strict": evaluation.strict,
         "tokenizer": evaluation.tokenizer,
         "guidance": [evaluation.style_guidance, evaluation.image_guidance],
+        "intensity": evaluation.style_intensity,
         "features": data.cache_features,
         "data": {key: getattr(data, key) for key in keys},
         "files": {name: digest_of(Path(file)) for name, file in files.items() if file is not None},

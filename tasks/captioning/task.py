@@ -16,6 +16,7 @@ from data.doctor import Report
 from data.loading import CaptionGroupsDataset, ImageCache
 from data.run_folder import RunFolder
 from evaluation.caption_scores import evaluate_captions
+from evaluation.extra_scores import Extras
 from evaluation.judgement import Judgement
 from evaluation.judging import judge
 from metrics.cider import DocumentFrequency
@@ -142,6 +143,7 @@ class Captioning:
         are."""
         samples = records.requests()
         check_judging(config, records)
+        extras_of(config)  # what is not there is told before captions are written
         if control == "nearest":
             known, folder = open_split(config, "train"), feature_folder(config)
             tokenizer, seed = config.eval.tokenizer, config.seed
@@ -199,6 +201,7 @@ class Captioning:
             folder=folder,
             title=title,
             in_many_styles=in_styles,
+            extras=extras_of(config),
             **{key: getattr(config.eval, key) for key in keys},
         )
         rows = zip(judgement.predictions, written, strict=True)
@@ -216,6 +219,12 @@ class Captioning:
             note=f"read as {named}" if named is not None and named != row["style"] else "",
             score=None if score is None else 100 * score,
         )
+
+
+def extras_of(config: Config) -> Extras:
+    """The scores that need something of the user's. ValueError for what is not there."""
+    settings = config.eval
+    return Extras(clip=settings.clip, objects=settings.objects, metrics=settings.metrics, tokenizer=settings.tokenizer)
 
 
 def captioner_dtype(config: Config) -> Literal["float32", "bfloat16", "float16"]:

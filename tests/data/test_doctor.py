@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from data import Split, read_split
-from data.doctor import drop_bad, examine
+from data.doctor import drop_bad, examine, in_order, look_at_images
 from data.samples import Row
 from tests.conftest import SHARED, needs_shared
 
@@ -56,6 +56,15 @@ def test_every_planted_fault_is_counted(planted):
     assert report.styles == {"Sweet": 7, "Cynical": 2, "Sweeet": 1, "Qqq": 1, "cynicall": 1}
     assert report.lengths == {0: 2, 1: 1, 2: 6, 3: 1, 4: 1, 6: 1}
     assert report.unknown_styles == {"Sweeet": ["Sweet"], "Qqq": [], "cynicall": ["Cynical"]}
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 20])
+def test_the_shares_of_many_ranks_make_the_report_of_one(planted, monkeypatch, ranks):
+    whole = examine(planted, max_words=5)
+    shares = [look_at_images(planted, rank=rank, ranks=ranks) for rank in range(ranks)]
+    assert max(map(len, shares)) == -(-planted.n_images // ranks)
+    monkeypatch.setattr("data.doctor.decode", lambda *_, **__: pytest.fail("an image is decoded again"))
+    assert examine(planted, max_words=5, looks=in_order(shares)).to_json() == whole.to_json()
 
 
 def test_reports_name_the_culprits(planted):

@@ -11,6 +11,7 @@ from models.visualbert.encoding import Packing
 from models.visualbert.losses import label_loss, soft_target_loss
 from models.visualbert.modeling import masked_positions
 from tests.models.visualbert_nano import SIZES, for_theirs, inputs, nano, theirs
+from tests.waits import Waits
 
 HEADS = ["pretraining", "vqa", "nlvr2", "vcr"]
 
@@ -274,3 +275,17 @@ def test_a_text_longer_than_the_position_table_is_named():
 def test_configurations_that_cannot_be_are_named(changes, reason):
     with pytest.raises(Exception, match=reason):
         VisualBERTModel(VisualBERTConfig(**(SIZES | changes)))
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize(("head", "most"), [("pretraining", 1), ("nlvr2", 1), ("vqa", 2), ("vcr", 2)])
+def test_a_pass_looks_once_for_padding_and_once_for_where_answers_are_read(head, most, whole):
+    """On an accelerator every look waits. Where nothing is padded, whether the places that are read stand beside the
+    padding has to be asked once more."""
+    model, batch = nano(head), inputs(head)
+    if whole:
+        batch |= {name: torch.ones_like(batch[name]) for name in ("text_mask", "box_mask")}
+    with torch.no_grad(), Waits() as waits:
+        model(**batch)
+    assert waits.found.count("nonzero") == 1
+    assert len(waits.found) <= most + whole

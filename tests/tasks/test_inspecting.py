@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 
 import finetune
+from config import parse_config
 from tasks.captioning.inspecting import inspect
 from tests.models.nano import STYLES, noisy_picture
 from tests.nano_run import CAPTIONS
+
+MODEL = {"preset": "tiny", "vocabulary": "train"}
 
 
 @pytest.fixture
@@ -98,3 +101,17 @@ def test_what_cannot_be_inspected(tmp_path: Path, name: str, content: str | None
         (tmp_path / name).write_text(content)
     with pytest.raises(ValueError, match=message):
         inspect(str(tmp_path / name), str(tmp_path / "run"))
+
+
+def test_the_configuration_of_tables(tmp_path: Path) -> None:
+    table = {"format": "table", "train": "a.csv", "val": "a.csv", "test": "b.csv"}
+    config = parse_config({"model": MODEL, "work_dir": str(tmp_path), "data": table | {"columns": {"image": "foto"}}})
+    arguments = config.reader_arguments("train")
+    assert (arguments["shared"], arguments["held_out"]) == (["train", "val"], 0.1)
+    assert arguments["columns"] == {"image": "foto"}
+    assert config.reader_arguments("test")["held_out"] == 0.0
+    for wrong in ({"columns": {"picture": "foto"}}, {"columns": {"image": 3}}):
+        with pytest.raises(ValueError, match=r"data.columns has '(picture|image)'"):
+            parse_config({"model": MODEL, "data": table | wrong})
+    with pytest.raises(ValueError, match="data.held_out"):
+        parse_config({"model": MODEL, "data": table | {"held_out": 0.9}})

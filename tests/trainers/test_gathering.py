@@ -25,7 +25,12 @@ def test_whole_parameters_are_gathered_only_for_an_objective_that_asks_the_model
     """Not for every micro-batch of one whose `prepare` does not look at it."""
     loop = toy(tmp_path, objective=objective)
     calls: list[Any] = []
-    monkeypatch.setattr(updates, "gathered", lambda module, task: [calls.append(module), task()][1])
+
+    def counted(module: Any, task: Any) -> Any:
+        calls.append(module)
+        return task()
+
+    monkeypatch.setattr(updates, "gathered", counted)
     loop.updater([dict(collate([torch.randn(3)])) for _ in range(3)], 0, 0.1, False)
     assert len(calls) == times
 

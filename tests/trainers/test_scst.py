@@ -102,7 +102,10 @@ def plain_loss(model: OFAModel, batch: Batch, tokens: Tensor, rewards: Tensor) -
         masks = batch["patch_masks"][image].expand(K)
         start = torch.full((K, 1), asked.starts[row])
         inputs = torch.cat([start, tokens[row][:, :-1]], 1)
-        log_p = model(ids, pixels, masks, inputs).logits.log_softmax(-1)
+        logits = model(ids, pixels, masks, inputs).logits.clone()
+        logits[..., PAD] = -torch.inf  # which sampling never draws, nor an end before the first word
+        logits[:, 0, EOS] = -torch.inf
+        log_p = logits.log_softmax(-1)
         log_p = log_p.gather(2, tokens[row][..., None]).squeeze(2)
         for candidate in range(K):
             others = [rewards[row, i] for i in range(K) if i != candidate]

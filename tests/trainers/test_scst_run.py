@@ -167,3 +167,30 @@ def test_contradictions_are_found_before_anything_is_read(demo, step1, tmp_path,
 def test_an_unknown_reward_is_named_with_its_neighbours(demo, step1, tmp_path):
     with pytest.raises(ValueError, match=r"scst\.rewards.*cidr.*cider-d"):
         train(scst_config(demo, tmp_path, step1, 'scst.rewards={"cidr": 1.0}'))
+
+
+def test_a_run_of_the_family_with_a_reward_of_ones_own_shows_its_samples(demo, step1, tmp_path):
+    reward = tmp_path / "mine.py"
+    reward.write_text(
+        "def score(batch):\n    return [[float(len(one.text)) for one in group] for group in batch.candidates]"
+    )
+    name = f"file:{reward}:score"
+    config = scst_config(
+        demo,
+        tmp_path / "run",
+        step1,
+        f'scst.rewards={{"cider-d": 1.0, "{name}": 0.01}}',
+        *(
+            "scst.baseline=group_mean",
+            "scst.normalise_advantages=group",
+            "scst.reduction=batch",
+            "scst.samples_every=2",
+        ),
+        *("scst.updates_per_rollout=2", "scst.clip_high=0.28", "scst.mask_truncated=true", "scst.entropy_weight=0.01"),
+        *("scst.temperature=0.9", "scst.top_p=0.95"),
+    )
+    train(config)
+    assert all(0 <= share <= 1 for _, share in history(config, "clipped"))
+    rows = [json.loads(line) for line in (tmp_path / "run" / "samples.jsonl").read_text().splitlines()]
+    assert sorted({row["step"] for row in rows}) == [1, 2, 4]
+    assert all(row["rewards"][name] == len(row["caption"]) for row in rows)

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from preprocessors.collate import collate as join
+from tasks.answering.objective import Answering
 from tests.models.nano import PAD, nano_model
 from tests.trainers.toy import Squares, collate, toy
 from tests.waits import Waits
@@ -20,7 +21,12 @@ class Waiting(Waits):
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         super().__init__()
         plain = torch.Tensor.tolist
-        monkeypatch.setattr(torch.Tensor, "tolist", lambda tensor: [self.found.append("tolist"), plain(tensor)][1])
+
+        def counted(tensor: torch.Tensor) -> Any:
+            self.found.append("tolist")
+            return plain(tensor)
+
+        monkeypatch.setattr(torch.Tensor, "tolist", counted)
 
 
 @pytest.mark.parametrize("accumulation", [1, 3])
@@ -43,12 +49,13 @@ def test_what_is_logged_is_the_sum_over_micro_batches_by_their_units(tmp_path: P
     with torch.no_grad():
         for parameter in loop.model.parameters():
             parameter.zero_()
-        loop.model.bias.fill_(1.0)
 
     class Plain(Squares):
         def __call__(self, model: nn.Module, batch: dict, step: int) -> Any:
             output = super().__call__(model.eval(), batch, step)
-            return type(output)(output.loss_sum, {"seen": (batch["x"].sum(), len(batch["x"])), "host": (7.0, 2)})
+            return type(output)(
+                output.loss_sum, {"seen": (batch["x"].sum(), len(batch["x"])), "host": (torch.tensor(7), 2)}
+            )
 
     loop.inner.objective = Plain()
     logs = loop.updater([{"x": first}, {"x": second}], 0, 0.1, False).logs
@@ -64,6 +71,7 @@ def test_step_1_asks_the_device_for_nothing(monkeypatch: pytest.MonkeyPatch) -> 
         "patch_mask": True,
         "prompts": [torch.tensor([0, 5, 2])],
         "captions": [(0, torch.tensor([7, 2])), (0, torch.tensor([8, 9, 2]))],
+        "starts": [0, 0],
         "requests": [{}, {}],
     }
     batch = join([item])
@@ -74,3 +82,17 @@ def test_step_1_asks_the_device_for_nothing(monkeypatch: pytest.MonkeyPatch) -> 
     assert waits.found == []
     without = {name: value for name, value in batch.items() if name not in ("target_index", "padded")}
     assert objective(model, without, 0).loss_sum.item() == pytest.approx(output.loss_sum.item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("loss", ["bce", "mce", "cross-entropy"])
+def test_answers_ask_the_device_for_nothing(monkeypatch: pytest.MonkeyPatch, loss: str) -> None:
+    """How many questions have a known answer comes with the batch."""
+    logits = torch.randn(3, 4, requires_grad=True, generator=torch.Generator().manual_seed(1))
+    scores = torch.tensor([[0.0, 1.0, 0.3, 0.0], [0.0] * 4, [0.6, 0.0, 0.0, 0.0]])
+    objective = Answering(loss, lambda model, batch: logits)
+    with Waiting(monkeypatch) as waits:
+        output = objective(None, {"scores": scores, "answered": 2}, 0)
+    assert waits.found == []
+    found = objective(None, {"scores": scores}, 0)
+    assert found.loss_sum.item() == pytest.approx(output.loss_sum.item())
+    assert found.logs["loss"][1] == output.logs["loss"][1] == (3 if loss == "bce" else 2)

@@ -8,8 +8,10 @@ from torch import Tensor
 
 from models.trar.local_attention import chosen_attention
 from models.trar.routed_attention import RoutedAttentionFunction, routed_attention, span_maps
+from models.trar.span_softmax import widest_of
 from models.trar.spans import outside_spans
 from tests.models.trar.nano import Softmaxes
+from tests.waits import Waits
 
 SPANS = [(4, (0, 1, 2, 3)), (4, (1, 2)), (3, (2, 0)), (4, (0,)), (5, (1,))]
 
@@ -148,3 +150,29 @@ def test_only_the_chosen_span_is_computed() -> None:
     with Softmaxes() as softmaxes:
         chosen_attention(q, k, v, torch.tensor([1]), (0, 1), 8)
     assert softmaxes.sizes == [2 * 64 * 3 * 8]  # heads x cells x three grid rows, not x 64 cells
+
+
+@pytest.mark.parametrize("scale", [1.0, 3000.0])  # spans together, and apart
+def test_a_layer_waits_for_the_device_once_and_its_backward_pass_never(scale: float) -> None:
+    outside = outside_spans(4, (0, 1, 2, 3))
+    q, k, v, alphas = inputs(4, 4, scale)
+    routed_attention(q, k, v, alphas, outside)  # what is true of all layers is asked here
+    with Waits() as forward:
+        mixed = routed_attention(q, k, v, alphas, outside)
+    assert len(forward.found) == 1
+    with Waits() as backward:
+        mixed.sum().backward()
+    assert backward.found == []
+    expected = [x.grad.clone() for x in (q, k, v, alphas) if x.grad is not None]
+    for x in (q, k, v, alphas):
+        x.grad = None
+    plain(q, k, v, alphas, outside, None).sum().backward()
+    for found, x in zip(expected, (q, k, v, alphas), strict=True):
+        torch.testing.assert_close(found, x.grad, rtol=1e-6, atol=1e-8)
+
+
+def test_spans_that_are_changed_in_place_are_looked_at_again() -> None:
+    outside = outside_spans(4, (0, 1))
+    assert widest_of(outside) == (0, True)
+    outside[0] = True
+    assert widest_of(outside) == (1, False)
