@@ -1,6 +1,7 @@
 """Sweep files and the trials they amount to."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +135,8 @@ def test_what_a_csv_must_not_hold(text: str, message: str, tmp_path: Path):
 
 @pytest.mark.parametrize("path", sorted((ROOT / "conf" / "sweeps").glob("*")), ids=lambda path: path.name)
 def test_the_sweeps_that_come_along_fit_their_base(path: Path):
-    base = load_config(ROOT / "train_conf.json").to_dict()
+    told = re.search(r"--conf (\S+)", path.read_text(encoding="utf-8"))  # the command in its `_about`
+    base = load_config(ROOT / (told[1] if told else "train_conf.json")).to_dict()
     found = trials(read_sweep(path))
     assert len(found) >= 2
     for trial in found:

@@ -52,7 +52,7 @@ def test_a_resnet_s_grids_are_those_of_one_picture(
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("vgg", "choose lite0 or resnet:FILE"), ("lite0@50", "multiple of 32"), ("resnet:none.pth", "none.pth")],
+    [("vgg", "choose lite0, resnet:FILE or pixels"), ("lite0@50", "multiple of 32"), ("resnet:none.pth", "none.pth")],
 )
 def test_towers_that_are_not_there(name: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
