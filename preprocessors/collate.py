@@ -35,9 +35,13 @@ class Asked:
     def of(cls, encoder_index: Sequence[int], starts: Sequence[int], requests: Sequence[Any]) -> "Asked":
         """From the prompt, the start and the request of each caption."""
         pairs: dict[tuple[int, int], int] = {}
-        index = [pairs.setdefault(pair, len(pairs)) for pair in zip(encoder_index, starts, strict=True)]
-        first = [index.index(number) for number in range(len(pairs))]
-        return cls([row for row, _ in pairs], [start for _, start in pairs], [requests[n] for n in first], index)
+        index, first = [], []
+        for pair, request in zip(zip(encoder_index, starts, strict=True), requests, strict=True):
+            if pair not in pairs:
+                pairs[pair] = len(pairs)
+                first.append(request)
+            index.append(pairs[pair])
+        return cls([row for row, _ in pairs], [start for _, start in pairs], first, index)
 
 
 def collate(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

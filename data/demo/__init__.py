@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from data.demo.drawing import SIDE, draw
+from data.demo.manifest import read_manifest
 from data.demo.scenes import SCENES, Scene, scene
 from data.demo.wording import REFERENCES, STYLES, describe
 from data.files import locked, replacing
-from data.reading import load_json
 
 # Raise it whenever pictures or wording change: folders made by another version are then made anew.
 VERSION = 1
@@ -38,7 +38,7 @@ def render(directory: str | Path, *, images: int, seed: int) -> None:
     folder = Path(directory)
     manifest = {"version": VERSION, "images": images, "seed": seed, "side": SIDE}
     with locked(folder / ".demo.lock"):
-        if _manifest(folder) != manifest:
+        if read_manifest(folder / _MANIFEST) != manifest:
             _refuse_foreign_files(folder)
             # Until the last line the folder is marked as ours but unfinished.
             _write_json(folder / _MANIFEST, {"complete": False})
@@ -82,13 +82,6 @@ def _records(shown: Scene, image_hash: str, rng: random.Random) -> list[dict[str
             {"personality": style, "image_hash": image_hash, "comment": first, "additional_comments": others}
         )
     return records
-
-
-def _manifest(folder: Path) -> Any:
-    try:
-        return load_json(folder / _MANIFEST)
-    except (OSError, ValueError):
-        return None
 
 
 def _refuse_foreign_files(folder: Path) -> None:

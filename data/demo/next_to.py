@@ -11,14 +11,13 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from data.demo.manifest import read_manifest, write_file
 from data.features.regions import Regions
 from data.features.writer import new_store
-from data.files import locked, replacing
-from data.reading import load_json
+from data.files import locked
 
 GRID, WIDTH = 8, 16
 SHAPES = ("ball", "boat", "car", "cat", "fish", "house", "star", "tree")
@@ -101,16 +100,16 @@ def render(directory: str | Path, *, train: int, val: int, seed: int) -> None:
     folder = Path(directory)
     manifest = {"version": _VERSION, "train": train, "val": val, "seed": seed}
     with locked(folder / ".next_to.lock"):
-        found = _manifest(folder)
+        found = read_manifest(folder / _MANIFEST)
         if found == manifest:
             return
         taken = [name for name in (FEATURES, *(f"{name}.jsonl" for name in SPLITS)) if (folder / name).exists()]
         if taken and found is None:
             raise ValueError(f"{folder / taken[0]}: the drawn data would overwrite it: choose an empty folder")
-        _write(folder / _MANIFEST, json.dumps({"complete": False}))
+        write_file(folder / _MANIFEST, json.dumps({"complete": False}))
         shutil.rmtree(folder / FEATURES, ignore_errors=True)
         _render(folder, {"train": train, "val": val}, seed)
-        _write(folder / _MANIFEST, json.dumps(manifest))
+        write_file(folder / _MANIFEST, json.dumps(manifest))
 
 
 def _render(folder: Path, sizes: dict[str, int], seed: int) -> None:
@@ -125,17 +124,5 @@ def _render(folder: Path, sizes: dict[str, int], seed: int) -> None:
                 lines.append(
                     json.dumps({"image": image, "question": question, "answer": COLOURS[samples.answers[row]]}) + "\n"
                 )
-            _write(folder / f"{name}.jsonl", "".join(lines))
+            write_file(folder / f"{name}.jsonl", "".join(lines))
         store.finish("next_to", [], None)
-
-
-def _manifest(folder: Path) -> Any:
-    try:
-        return load_json(folder / _MANIFEST)
-    except (OSError, ValueError):
-        return None
-
-
-def _write(path: Path, text: str) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")

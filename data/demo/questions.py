@@ -16,13 +16,13 @@ from typing import Any, NamedTuple
 
 from data.demo import VERSION, render, scenes, split_sizes
 from data.demo.asking import TYPES, ask, sentences
+from data.demo.manifest import read_manifest, write_file
 from data.demo.regions import regions
 from data.demo.scenes import Scene
 from data.features.regions import Regions
 from data.features.writer import new_store
-from data.files import locked, replacing
+from data.files import locked
 from data.questions.records import Question, Questions
-from data.reading import load_json
 
 QUESTIONS_VERSION = 1  # raise it whenever wording or features change: folders of another version are made anew
 PAIRS_A_SENTENCE = 4  # that share one number, as in NLVR2
@@ -47,19 +47,19 @@ def render_questions(
         render(folder, images=images, seed=seed)
     manifest = {"version": QUESTIONS_VERSION, "images": images, "seed": seed, "per_image": per_image, "pairs": pairs}
     with locked(folder / ".questions.lock"):
-        if _manifest(folder) == manifest:
+        if read_manifest(folder / _MANIFEST) == manifest:
             return
-        _write(folder / _MANIFEST, json.dumps({"complete": False}))
+        write_file(folder / _MANIFEST, json.dumps({"complete": False}))
         shutil.rmtree(folder / STORE, ignore_errors=True)
         for name, questions in drawn_questions(images, seed, per_image).items():
-            _write(folder / f"questions_{name}.jsonl", "".join(json.dumps(_plain(one)) + "\n" for one in questions))
+            write_file(folder / f"questions_{name}.jsonl", "".join(json.dumps(_plain(one)) + "\n" for one in questions))
         for name, questions in drawn_pairs(images, seed, pairs).items() if pairs else ():
-            _write(folder / f"pairs_{name}.json", json.dumps([_pair(one) for one in questions]))
+            write_file(folder / f"pairs_{name}.json", json.dumps([_pair(one) for one in questions]))
         with new_store(folder / STORE, dtype="float32") as writer:
             for one in drawn_regions(images, seed):
                 writer.add(one, one.image_id)
             writer.finish("drawn scenes", [{"images": images, "seed": seed}], None)
-        _write(folder / _MANIFEST, json.dumps(manifest))
+        write_file(folder / _MANIFEST, json.dumps(manifest))
 
 
 def drawn_questions(images: int, seed: int, per_image: int = 4) -> dict[str, Questions]:
@@ -194,15 +194,3 @@ def _pair(question: Question) -> dict[str, Any]:
         "sent": question.text,
         "label": int(question.answer == "True"),
     }
-
-
-def _manifest(folder: Path) -> Any:
-    try:
-        return load_json(folder / _MANIFEST)
-    except (OSError, ValueError):
-        return None
-
-
-def _write(path: Path, text: str) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")

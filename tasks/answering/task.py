@@ -20,6 +20,7 @@ from tasks.answering.items import QuestionItems, collator
 from tasks.answering.models import SETTINGS_FILE, Answerer, Known, Settings, network_of, open_answerer
 from tasks.answering.objective import Answering
 from tasks.answering.records import Records, checked, draw, examined, identity, read_records
+from tasks.answering.starting import PAIR_ANSWERS
 from tasks.base import Built, DrawnSet
 from tasks.predicting import merge, shard
 from trainers.distributed import World
@@ -30,7 +31,6 @@ CONTROLS = {"question-only": "question", "image-only": "image", "majority": None
 """Control -> what the model is shown, None where there is no model."""
 _LOWER = ("plain", "shapes", "nlvr1", "nlvr2", "lxmert-nlvr2", "visual-genome", *DRAWN)
 _OFFICIAL = {"gqa": "gqa", "nlvr2": "nlvr2", "lxmert-nlvr2": "nlvr2", "demo-pairs": "nlvr2", "clevr": "clevr"}
-_PAIR_ANSWERS = ("False", "True")
 
 
 class AnsweringTask:
@@ -178,7 +178,7 @@ def known_of(config: AnsweringConfig, train: Records) -> Known:
     """What a network is built for. ValueError for questions of one picture and of two in one split."""
     images, data = images_of(train), config.data
     if images > 1:
-        return Known(train, AnswerVocabulary(_PAIR_ANSWERS, "none", "pairs"), images)
+        return Known(train, AnswerVocabulary(PAIR_ANSWERS, "none", "pairs"), images)
     if data.answers is not None:
         return Known(train, AnswerVocabulary.read(data.answers, data.normalise), images)
     answers = AnswerVocabulary.build(
