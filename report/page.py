@@ -10,7 +10,7 @@ import jinja2
 from data.files import write_text
 from data.run_folder import RunFolder
 from evaluation.bootstrap import LEVEL
-from report import plots, tables
+from report import plots, tables, trade_offs
 from report.cards import Describe, cards
 from report.runs import EvaluatedRun, read_runs
 
@@ -77,6 +77,7 @@ def context(runs: Sequence[EvaluatedRun], captions: int, replicates: int, descri
         "overall": tables.overall(runs, replicates),
         "per_style": tables.per_style(runs),
         "controls": tables.controls(runs),
+        "trade_offs": _trade_offs(runs, colours),
         "spans": [(run.name, _spans(run)) for run in runs if run.metric("spans")],
         "confusions": [(run.name, _confusion(run)) for run in runs if run.metric("style.confusion")],
         "curves": _curves(runs, colours),
@@ -113,6 +114,31 @@ def _curves(runs: Sequence[EvaluatedRun], colours: dict[str, str]) -> list[tuple
         if series:
             drawn.append((title, plots.curves(series, colours)))
     return drawn
+
+
+def _trade_offs(runs: Sequence[EvaluatedRun], colours: dict[str, str]) -> dict[str, Any]:
+    """The runs in content, style and variety, and two plots of it; empty for too few runs.
+
+    Runs of one recipe have the colour of its first.
+    """
+    found = trade_offs.trade_offs(runs)
+    if not found:
+        return {}
+    of_points, marked = [colours[one.recipe] for one in found], [one.front for one in found]
+    style = plots.trade_off(
+        [(one.content, one.style) for one in found],
+        of_points,
+        marked,
+        ("CIDEr", "asked style is found, %"),
+        line=trade_offs.people_in_style(runs),
+    )
+    variety = plots.trade_off(
+        [(one.content, one.variety) for one in found], of_points, marked, ("CIDEr", "different captions, %")
+    )
+    return {
+        "rows": found,
+        "plots": [("Content and style", style), ("Content and variety", variety)],
+    }
 
 
 def _parameters(runs: Sequence[EvaluatedRun], colours: dict[str, str]) -> list[tuple[str, str]]:

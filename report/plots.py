@@ -43,6 +43,30 @@ def points(values: Sequence[tuple[float, float]], colours: Sequence[str]) -> str
     return _svg(draw)
 
 
+def trade_off(
+    values: Sequence[tuple[float, float]],
+    colours: Sequence[str],
+    marked: Sequence[bool],
+    names: tuple[str, str],
+    *,
+    line: float | None = None,
+) -> str:
+    """A point for each (x, y), whole where `marked` and hollow elsewhere; `names` of the axes, and a `line` at y."""
+
+    def draw(axes: Axes) -> None:
+        fills = [colour if whole else "none" for colour, whole in zip(colours, marked, strict=True)]
+        xs, ys = [x for x, _ in values], [y for _, y in values]
+        axes.scatter(xs, ys, s=34, c=fills, edgecolors=list(colours), linewidths=1.4, zorder=3)
+        if line is not None:
+            axes.axhline(line, color=_INK, linewidth=1.0, linestyle="--")
+            axes.annotate("people", (1, line), xycoords=("axes fraction", "data"), ha="right", va="bottom")
+        axes.set_xlabel(names[0])
+        axes.set_ylabel(names[1])
+        axes.margins(0.12)
+
+    return _svg(draw, size=(4.2, 3.0))
+
+
 def heat_map(counts: Sequence[Sequence[float]]) -> str:
     """A matrix of shares by row, 0 to 1: darker is more."""
 
