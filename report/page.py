@@ -77,7 +77,7 @@ def context(runs: Sequence[EvaluatedRun], captions: int, replicates: int, descri
         "overall": tables.overall(runs, replicates),
         "per_style": tables.per_style(runs),
         "controls": tables.controls(runs),
-        "trade_offs": _trade_offs(runs, colours),
+        "trade_offs": _trade_offs(runs),
         "spans": [(run.name, _spans(run)) for run in runs if run.metric("spans")],
         "confusions": [(run.name, _confusion(run)) for run in runs if run.metric("style.confusion")],
         "curves": _curves(runs, colours),
@@ -116,15 +116,15 @@ def _curves(runs: Sequence[EvaluatedRun], colours: dict[str, str]) -> list[tuple
     return drawn
 
 
-def _trade_offs(runs: Sequence[EvaluatedRun], colours: dict[str, str]) -> dict[str, Any]:
-    """The runs in content, style and variety, and two plots of it; empty for too few runs.
-
-    Runs of one recipe have the colour of its first.
-    """
+def _trade_offs(runs: Sequence[EvaluatedRun]) -> dict[str, Any]:
+    """The runs in content, style and variety, with the colour of its recipe each, and two plots of it; empty for too
+    few runs."""
     found = trade_offs.trade_offs(runs)
     if not found:
         return {}
-    of_points, marked = [colours[one.recipe] for one in found], [one.front for one in found]
+    recipes = list(dict.fromkeys(one.recipe for one in found))
+    of_points = [plots.COLOURS[recipes.index(one.recipe) % len(plots.COLOURS)] for one in found]
+    marked = [one.front for one in found]
     style = plots.trade_off(
         [(one.content, one.style) for one in found],
         of_points,
@@ -136,7 +136,7 @@ def _trade_offs(runs: Sequence[EvaluatedRun], colours: dict[str, str]) -> dict[s
         [(one.content, one.variety) for one in found], of_points, marked, ("CIDEr", "different captions, %")
     )
     return {
-        "rows": found,
+        "rows": list(zip(found, of_points, strict=True)),
         "plots": [("Content and style", style), ("Content and variety", variety)],
     }
 

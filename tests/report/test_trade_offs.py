@@ -1,5 +1,6 @@
 """Content, style and variety of runs: the front, the colours of recipes, and what the page shows of both."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -93,12 +94,12 @@ def test_the_page_shows_runs_of_one_recipe_alike_and_marks_the_front(tmp_path: P
     shown = context(read_runs(folders), 1, 5, TASK.card)["trade_offs"]
     (title, style), (_, variety) = shown["plots"]
     assert title == "Content and style"
-    blue, orange, green = plots.COLOURS[:3]
+    assert [colour for _, colour in shown["rows"]] == [plots.COLOURS[row] for row in (0, 0, 1)]
     for svg in (style, variety):
-        assert blue in svg
-        assert green in svg
-        assert orange not in svg  # s1 looks as s0 does
-        assert svg.count("fill: none") > 0  # s1 is not at the front
+        assert plots.COLOURS[0] in svg
+        assert plots.COLOURS[1] in svg
+        assert plots.COLOURS[2] not in svg
+        assert "fill: none" in re.findall(r"<use[^>]*>", svg)[-2]  # s1 is not at the front
     assert "people" in style
     assert "people" not in variety
     page = write_report([str(one) for one in folders], captions=1, replicates=5, describe=TASK.card).read_text()
