@@ -19,8 +19,8 @@ _REMEDY = "leave it out (data.skip_bad does so in training)"
 
 
 def load_image(source: ImageSource, *, draft_size: int | None = None) -> Image.Image:
-    """An RGB picture, as `data.images` makes it of a file, of one in a zip file (`X.zip/NAME`), a PIL picture or a uint8
-    RGB array [H,W,3].
+    """An RGB picture, as `data.images` makes it: of a file, of one in a zip file (`X.zip/NAME`), of a PIL picture or of
+    a uint8 RGB array [H,W,3].
 
     With `draft_size`, the side in pixels that is needed in the end, a much larger JPEG file is decoded at a fraction of
     its size. Raises `ValueError` naming the file when it is missing, truncated or no picture.

@@ -117,9 +117,7 @@ def test_predict_writes_a_submission_that_score_reads(
     assert scores["overall"] == 100.0
 
 
-def test_pages_show_pictures_that_lie_in_a_zip_file(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_pages_show_pictures_that_lie_in_a_zip_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = drawn_files(tmp_path)
     packed = shutil.make_archive(str(tmp_path / "pictures"), "zip", data["images"])
     conf = nano(tmp_path, data=data | {"images": packed}, train={"max_steps": 1})
