@@ -35,7 +35,7 @@ def fall_of_variety(now: float, highest: float) -> str | None:
         return None
     return (
         f"{now:.0%} of the captions of the validation are different, and {highest:.0%} were: many images are said "
-        'to show the same; lower train.lr, or in step 2 set scst.kl_weight or lower the weight of "cider-d" in scst.rewards'
+        "to show the same; lower train.lr, or in step 2 set scst.kl_weight or weigh content less in scst.rewards"
     )
 
 
