@@ -22,8 +22,9 @@ def score_submission(
     """The official numbers of a submission, as plain values for `json.dumps`.
 
     `references` is VQA's annotations JSON, GQA's questions JSON (with `choices`, GQA's choices JSON, validity and
-    plausibility too), NLVR2's, NLVR's or VCR's JSON lines, or CLEVR's questions JSON. GQA's consistency is left out where the
-    questions that others entail are not among the references or not answered, as with the balanced file alone.
+    plausibility too), NLVR2's, NLVR's or VCR's JSON lines, or CLEVR's questions JSON. GQA's consistency is left out
+    where the questions that others entail are not among the references or not answered, as with the balanced file
+    alone.
 
     Raises ValueError for another kind, files of another form, and questions without answers; of VQA and NLVR for
     answers to questions that are not there, too, as the official scripts do.

@@ -15,7 +15,7 @@ from models.towers.named import tower_named
 
 
 def run_features(action: str, **arguments: Any) -> dict[str, Any]:
-    """One of `import`, `nlvr1`, `vcr`, `merge`, `subset`, `check` and `extract`, with its arguments of the command line.
+    """One of `import`, `nlvr1`, `vcr`, `merge`, `subset`, `check` and `extract`, with its arguments.
 
     Returns what the new store holds, or the `faults` that `check` found. Raises ValueError as these do.
     """
