@@ -14,7 +14,7 @@ from preprocessors.visualbert.collate import Item, collate
 from preprocessors.visualbert.draws import Draws
 from preprocessors.visualbert.pieces import WordPieces
 from preprocessors.visualbert.questions import AnswerSpelling, answer_pieces, question_and_answer, question_words
-from preprocessors.visualbert.reader import read_regions
+from preprocessors.visualbert.reader import one_array, read_regions
 from preprocessors.visualbert.sentences import sentence_text
 from preprocessors.visualbert.texts import Text
 from preprocessors.visualbert.vcr import choices, masked_choice
@@ -83,7 +83,7 @@ class PretrainingReader:
         ]
         # all have types, so that a batch may hold both kinds; those of one picture are 0, as where none are given
         types = np.repeat(np.arange(len(rows)), [len(one) for one in rows])
-        return {"item": Item([text], np.concatenate(rows), types, label=label)}
+        return {"item": Item([text], one_array(rows), types, label=label)}
 
     def collate(self, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """The arguments of `VisualBERTModel.forward`, `word_labels` and `labels` (-1: none) among them."""
