@@ -38,7 +38,8 @@ def vcr_scores(
     first = None if answers is None else right(answer_labels, answers)
     second = None if reasons is None else right(reason_labels, reasons)
     both = None if first is None or second is None else float(np.mean(first & second))
-    return VcrScores(*(None if found is None else float(found.mean()) for found in (first, second)), both)
+    means = [None if found is None else float(found.mean()) for found in (first, second)]
+    return VcrScores(means[0], means[1], both)
 
 
 def right(labels: Labels, shares: Shares) -> np.ndarray:

@@ -48,7 +48,7 @@ def scores_of(config: AnsweringConfig, records: Records, predictions: Sequence[P
         return vcr_scores(answers, {}, found, None).named()
     reasons = {str(one.question_id): one.extra["rationale_label"] for one in records}
     try:
-        return vcr_scores(answers, reasons, _answers_of(config), found).named()  # type: ignore[arg-type]
+        return vcr_scores(answers, reasons, _answers_of(config), found).named()
     except ValueError as error:
         raise ValueError(f"eval.answers_file = {config.eval.answers_file}: {error}") from None
 
