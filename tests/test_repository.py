@@ -23,7 +23,7 @@ PACKAGES = {
 }
 FOLDERS = PACKAGES | {".ci", "benchmarks", "conf", "docs", "scripts", "work_dir"}
 FILES = {
-    *{".gitignore", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md", "SECURITY.md"},
+    *{".gitignore", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md", "README.zh.md", "SECURITY.md"},
     *{"config.py", "finetune.py", "pyproject.toml", "requirements.lock", "train_conf.json"},
 }
 TEXT = {"", ".cfg", ".css", ".html", ".json", ".lock", ".md", ".py", ".sh", ".toml", ".txt", ".yaml", ".yml"}
