@@ -94,8 +94,8 @@ def inference(config: Any, args: argparse.Namespace) -> int:
     """Caption images in the asked styles, or answer questions about them: `image<TAB>style or question<TAB>text`.
 
     --checkpoint names the model to use; without it, the best one in work_dir is. Without --style, images are captioned
-    in every style that the model knows, and those of a split in the styles that it has for them. With --out there may be
-    any number of images: each is a line of JSON in that file, and the same command again goes on where it stopped.
+    in every style that the model knows, and those of a split in the styles that it has for them. With --out there may
+    be any number of images: each is a line of JSON in that file, and the same command again goes on where it stopped.
     """
     # A comma inside parentheses belongs to the name: "Articulate (Well-spoken, Expressive)".
     styles = [style.strip() for style in re.split(r",(?![^()]*\))", args.style)] if args.style else None

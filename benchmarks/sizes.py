@@ -183,7 +183,7 @@ def measured(size: str, step: int, dtype: str, images: int, updates: int, side: 
     side = side_of(config, side)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     model = OFAModel(config)
-    model.encoder.embed_images.to(memory_format=torch.channels_last)
+    model.encoder.embed_images.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW([one for one in model.parameters() if one.requires_grad], lr=1e-5)
     batch, seconds = batch_of(images, side), []
     batch["patch_images"] = torch.randn_like(batch["patch_images"]).contiguous(memory_format=torch.channels_last)

@@ -133,8 +133,8 @@ def _coco_rows(content: Any, source: Source) -> Iterator[Row]:
 def _karpathy_rows(content: Any, source: Source) -> Iterator[Row]:
     """Rows of `{images: [{filename, filepath?, cocoid?, split, sentences: [{raw, sentiment?}]}]}` of the split.
 
-    The image id is `cocoid` where there is one, as in COCO's own files, else the file name without its suffix. Sentences
-    of SentiCap have a sentiment (arXiv:1510.01431), which is their style.
+    The image id is `cocoid` where there is one, as in COCO's own files, else the file name without its suffix.
+    Sentences of SentiCap have a sentiment (arXiv:1510.01431), which is their style.
     """
     splits: set[str] = set()
     found = False

@@ -1,4 +1,4 @@
-"""What the guides tell people to run does what they say: every command of the tutorial on a tiny set, and the snippets."""
+"""Every command of the tutorial runs on a tiny set, and the snippets of the guides do what they say."""
 
 import contextlib
 import csv
