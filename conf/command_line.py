@@ -132,6 +132,11 @@ def _strict(sub: argparse.ArgumentParser) -> None:
 def _inference(sub: argparse.ArgumentParser) -> None:
     source = sub.add_mutually_exclusive_group(required=True)
     source.add_argument("--image", nargs="+", metavar="FILE", help="images to caption, or to ask about")
+    sub.add_argument(
+        "--out",
+        metavar="FILE.jsonl",
+        help="a line for each image, added; --image may then be folders, zip files, patterns in quotes, and lists .txt",
+    )
     source.add_argument(
         "--json",
         metavar="FILE",
