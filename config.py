@@ -49,7 +49,7 @@ class Config(TaskConfig):
 
     def check(self) -> Iterator[str]:
         yield from super().check()
-        if self.data.cache_features and not self.train.freeze_resnet:
+        if self.data.cache_features and not (self.train.freeze_resnet or self.train.lora):
             yield (
                 "data.cache_features needs an image tower that does not change: set train.freeze_resnet to true, or "
                 "data.cache_features to false"
