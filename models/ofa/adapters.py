@@ -9,6 +9,7 @@ peft is an optional package and slow to import: it is imported where it is neede
 
 import dataclasses
 import importlib.util
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -177,7 +178,9 @@ def attach(model: "OFAModel", folder: Path, *, name: str = NAME, trained: bool =
         content["trainable_token_indices"] = None
     tensors = read_adapter(folder, rows=rows)
     try:
-        peft.inject_adapter_in_model(peft.LoraConfig(**content), model, name)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Already found a `peft_config`")  # several adapters are what is wanted
+            peft.inject_adapter_in_model(peft.LoraConfig(**content), model, name)
         wanted = peft.get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
         wrong = sorted(wanted.keys() ^ tensors.keys())
         if wrong:
