@@ -54,6 +54,13 @@ class Config(TaskConfig):
                 "data.cache_features needs an image tower that does not change: set train.freeze_resnet to true, or "
                 "data.cache_features to false"
             )
+        if self.style_mlm.place == "decoder" and self.style.place != "decoder":
+            yield (
+                'style_mlm.place = "decoder" shares a pass of the encoder in which no style stands: set style.place to '
+                '"decoder", or style_mlm.place to "encoder"'
+            )
+        if self.style_mlm.style_token_alone and not self.style.tokenize_style:
+            yield "style_mlm.style_token_alone needs styles that are tokens: set style.tokenize_style to true"
         if self.train.objective != "scst":
             return
         if self.model.checkpoint is None:

@@ -238,6 +238,14 @@ class StyleMlmConfig:
     mask_style_weight: float = opt(0.0, "weight of naming the style that is masked in a prompt with the caption", low=0)
     mask_caption_weight: float = opt(0.0, "weight of restoring a caption with masked words, given its style", low=0)
     mask_ratio: float = opt(0.3, "share of a caption's words that are masked", above=0, below=1)
+    style_token_alone: bool = opt(
+        False, "of the prompt that names the masked style, learn the style's token alone, not its other words"
+    )
+    place: Literal["encoder", "decoder"] = opt(
+        "encoder",
+        "where questions, those of style_matching too, are read: in the encoder, each with a pass of its own; or in "
+        'the decoder, from the pass that the captions have (needs style.place = "decoder")',
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -99,7 +99,8 @@ class AdapterCaptioner:
         keys = [f"{one.adapter}\0{os.fspath(one.image)}" for one in asked]
         for groups in plan_batches(keys, batch_size):
             rows = [row for group in groups for row in group]
-            for row, text in zip(rows, self._write([[asked[row] for row in group] for group in groups], search)):
+            texts = self._write([[asked[row] for row in group] for group in groups], search)
+            for row, text in zip(rows, texts, strict=True):
                 captions[row] = text
         return captions
 

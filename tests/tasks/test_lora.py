@@ -69,7 +69,9 @@ def test_a_checkpoint_is_small_and_its_model_is_kept_once(run):
     assert {ADAPTER_FILE, ADAPTER_CONFIG, "style_map.json", "config.json", "training_state.pt"} <= names
     assert "model.safetensors" not in names
     assert (folder(config, "base") / "model.safetensors").is_file()
-    assert (folder(config) / ADAPTER_FILE).stat().st_size < 0.1 * (folder(config, "base") / "model.safetensors").stat().st_size
+    assert (folder(config) / ADAPTER_FILE).stat().st_size < 0.1 * (
+        folder(config, "base") / "model.safetensors"
+    ).stat().st_size
     assert json.loads((folder(config) / ADAPTER_CONFIG).read_text())["base_model_name_or_path"] == "../base"
 
 
