@@ -102,7 +102,7 @@ def open_adapters(model: "OFAModel", folders: Mapping[str, Path]) -> None:
     rows = AdapterRows(tokens)  # type: ignore[arg-type]
     for module in model.modules():
         if isinstance(module, LoraLayer):
-            module.register_forward_pre_hook(rows.to_layer, with_kwargs=True)  # type: ignore[attr-defined]
+            module.register_forward_pre_hook(rows.to_layer, with_kwargs=True)
     model.encoder.embed_tokens.register_forward_hook(rows.embed)
     model.decoder.output_projection.register_forward_hook(rows.project)
     model.encoder.adapter_rows = model.decoder.adapter_rows = rows

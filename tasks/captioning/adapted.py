@@ -118,7 +118,7 @@ class AdapterCaptioner:
         found = decode_prompts(self.model, first.builder, batch, Guidance(), self.search | dict(search))
         # A model whose numbers have run away finishes no caption.
         ids = [found[row][0].tokens.tolist() if found[row] else [] for row in batch["asked"].index]
-        return [" ".join(first.tokenizer.decode(one, skip_special_tokens=True).split()) for one in ids]
+        return [" ".join(str(first.tokenizer.decode(one, skip_special_tokens=True)).split()) for one in ids]
 
 
 def _common_base(folders: Mapping[str, Path]) -> Path:

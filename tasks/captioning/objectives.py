@@ -67,8 +67,9 @@ def style_tasks(config: Config) -> StyleTasks | None:
         return None
     on = task_weights(config)
     mlm = config.style_mlm
-    settings: dict[str, Any] = {name: getattr(mlm, name) for name in ("mask_ratio", "place")}
-    return StyleTasks(**dict.fromkeys(on, True), **settings, style_alone=mlm.style_token_alone) if on else None
+    settings: dict[str, Any] = dict.fromkeys(on, True)
+    settings |= {"mask_ratio": mlm.mask_ratio, "place": mlm.place, "style_alone": mlm.style_token_alone}
+    return StyleTasks(**settings) if on else None
 
 
 def _self_critical(

@@ -2,6 +2,7 @@
 
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -39,7 +40,11 @@ def write_adapted(folder: Path, base: Path, name: str) -> Path:
             nn.init.normal_(parameter, std=0.3)
     target = folder / name
     target.mkdir()
-    settings = {"style_map": preprocessor.style_map, "preprocessor": preprocessor.settings, "generation": SEARCH}
+    settings: dict[str, Any] = {
+        "style_map": preprocessor.style_map,
+        "preprocessor": preprocessor.settings,
+        "generation": SEARCH,
+    }
     write_model(target, model, preprocessor.tokenizer, **settings, formats=())
     write_adapter(target, model, str(base))
     return target
