@@ -245,7 +245,7 @@ def score(args: argparse.Namespace) -> int:
 
     Captions are in COCO's results form; references are Personality-Captions, COCO or Karpathy JSON. With --train, what
     depends on training captions is there too: style, fluency, copies. With --output, `compare` and `report` take the
-    folder as a run. Answers (--kind vqa, gqa, nlvr2, nlvr1, clevr) are in the official form of their data set;
+    folder as a run. Answers (--kind vqa, gqa, nlvr2, nlvr1, clevr, vcr) are in the official form of their data set;
     references are its annotations (vqa) or questions.
     """
     with results_only():
