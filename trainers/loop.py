@@ -309,6 +309,8 @@ class Loop:
         with self.stall.awaiting("validation"), self.saving.averaged():
             scores = gathered(self.inner, self.validate) if self.validate is not None else {}
         improved = self.state.scored(self.best_metric, self.world.broadcast(scores))
+        for observer in self.observers:
+            observer.validated(self, self.state.scores)
         self._stop_if_patience_ended()
         self.save()
         if self.world.is_main:

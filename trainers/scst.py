@@ -37,7 +37,7 @@ from trainers.policy_gradient import (
     token_entropy,
 )
 from trainers.rollouts import Drawing, Rollout, candidate_logits, encode_asked
-from trainers.scst_logs import advantage_logs, candidate_logs, reward_logs
+from trainers.scst_logs import Logs, advantage_logs, candidate_logs, reward_logs, variety_logs
 from trainers.scst_samples import sample_rows
 
 Decode = Callable[[list[list[int]]], list[str]]
@@ -205,10 +205,16 @@ class SelfCritical(Objective):
             **reward_logs(scored, self.num_candidates),
             **candidate_logs(rollout.on_host, model.config.eos_token_id, model.config.pad_token_id),
             **advantage_logs(rewards, advantage),
+            **self._variety(batch, rollout),
             **clipped_logs,
             **extra_logs,
         }
         return ObjectiveOutput(loss, logs)
+
+    def _variety(self, batch: dict, rollout: Rollout) -> Logs:
+        asked = batch["asked"].requests
+        texts = [[one.text for one in group[-self.num_candidates :]] for group in rollout.captions]
+        return variety_logs([one["image_id"] for one in asked], [one["style"] for one in asked], texts)
 
     def _policy_loss(
         self, rollout: Rollout, log_probs: Tensor, kept: Tensor, advantage: Tensor
