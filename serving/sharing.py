@@ -17,6 +17,7 @@ from models.ofa.styles import STYLE_MAP_FILE, StyleMap
 from serving.answerer_card import answerer_card
 from serving.archives import pack, unpack
 from serving.model_card import model_card
+from serving.space import add_app
 from tasks.answering.models import SETTINGS_FILE
 from tasks.evaluating import find_checkpoint
 from trainers.checkpointing import STATE_FILE
@@ -27,7 +28,9 @@ ARCHIVES = (".tar.gz", ".tgz")
 _CHUNK = 2**20
 
 
-def export_run(run: str, out: str, *, checkpoint: str | None = None, data_license: str | None = None) -> Path:
+def export_run(
+    run: str, out: str, *, checkpoint: str | None = None, data_license: str | None = None, app: bool = False
+) -> Path:
     """Copy what inference needs of a run's best checkpoint, with a model card and what is known of the run.
 
     Args:
@@ -35,17 +38,20 @@ def export_run(run: str, out: str, *, checkpoint: str | None = None, data_licens
         out: a folder or an archive (.tar.gz) that does not exist yet.
         checkpoint: another one than the run's best.
         data_license: of the training data, for the card.
+        app: add what makes the folder an app of Hugging Face Spaces and ModelScope Studio.
 
     Returns:
         `out`. It is there only when every file in it has been read back and has its checksum.
 
     Raises:
-        ValueError: no checkpoint, one that is not this project's, or something at `out` already.
+        ValueError: no checkpoint, one that is not this project's, something at `out` already, or an app as an archive.
         OSError: it could not be written; nothing is left of it.
     """
     target = Path(out)
     if target.exists():
         raise ValueError(f"{target} exists already: name another place, or remove it yourself")
+    if app and target.name.endswith(ARCHIVES):
+        raise ValueError(f"{target}: an app is a folder: name one with --out")
     source = find_checkpoint(run, checkpoint)
     if not any((source / name).exists() for name in (STYLE_MAP_FILE, SETTINGS_FILE)):
         raise ValueError(
@@ -57,11 +63,13 @@ def export_run(run: str, out: str, *, checkpoint: str | None = None, data_licens
             if file.is_file() and file.name != STATE_FILE:
                 shutil.copyfile(file, folder / file.name)
         files = RunFolder(run)
-        for file in (files.conf, files.metrics, files.document_frequency):
+        judges = (files.style_evaluator, files.sentence_evaluator)
+        for file in (files.conf, files.metrics, files.document_frequency, *judges):
             if file.exists():
                 shutil.copyfile(file, folder / file.name)
         name = Path(run).resolve().name
-        (folder / CARD).write_text(_card(name, Path(run), folder, data_license), encoding="utf-8")
+        card = _card(name, Path(run), folder, data_license)
+        (folder / CARD).write_text(add_app(folder, name, card) if app else card, encoding="utf-8")
         _write_checksums(folder)
         verify(folder)
         if target.name.endswith(ARCHIVES):
@@ -106,7 +114,7 @@ def verify(folder: Path) -> None:
     sums = read_object(folder / CHECKSUMS)
     if not all(isinstance(expected, str) for expected in sums.values()):
         raise ValueError(f"{folder / CHECKSUMS} holds other things than checksums: get it again")
-    files = {path.name for path in folder.iterdir()} - {CHECKSUMS}
+    files = set(files_of(folder)) - {CHECKSUMS}
     for name in sorted(files ^ sums.keys()):
         raise ValueError(f"{name} is {'not listed in' if name in files else 'missing, but listed in'} {CHECKSUMS}")
     for name, expected in sums.items():
@@ -160,6 +168,12 @@ def _links(files: RunFolder) -> dict[str, str]:
     return {name: url for name, url in urls.items() if isinstance(url, str)}
 
 
+def files_of(folder: Path) -> list[str]:
+    """What a folder holds, but for what Python leaves beside code that ran there."""
+    found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return sorted(path.as_posix() for path in found if "__pycache__" not in path.parts)
+
+
 def _checksum(path: Path) -> str:
     digest = hashlib.sha256()
     with open(path, "rb") as stream:
@@ -169,5 +183,5 @@ def _checksum(path: Path) -> str:
 
 
 def _write_checksums(folder: Path) -> None:
-    sums = {path.name: _checksum(path) for path in sorted(folder.iterdir())}
+    sums = {name: _checksum(folder / name) for name in files_of(folder)}
     (folder / CHECKSUMS).write_text(json.dumps(sums, indent=1) + "\n", encoding="utf-8")

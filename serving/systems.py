@@ -132,15 +132,16 @@ class Answers:
 System = Captions | Answers
 
 
-def open_systems(folders: Sequence[str], *, device: str = "auto", most: int = 32) -> dict[str, System]:
-    """The models in exported folders, checkpoints or runs, by name: the folder's, which must differ.
+def open_systems(
+    folders: Sequence[str], names: Sequence[str] | None = None, *, device: str = "auto", most: int = 32
+) -> dict[str, System]:
+    """The models in exported folders, checkpoints or runs, by name: one of `names`, or the folder's; they must differ.
 
     Raises ValueError for a folder that is none, and for two of one name.
     """
     systems: dict[str, System] = {}
-    for given in folders:
+    for given, name in zip(folders, names or [Path(one).resolve().name for one in folders], strict=True):
         folder = Path(given)
-        name = folder.resolve().name
         best = RunFolder(folder).checkpoints / "best"
         place = best if best.is_dir() else folder
         if name in systems:

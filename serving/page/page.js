@@ -36,7 +36,7 @@ function made(kind, text, within) {
 // --- models and styles
 
 async function showModels() {
-  models = (await ask("/v1/models")).data.filter((one) => one.task);
+  models = (await ask("v1/models")).data.filter((one) => one.task);
   at("model").replaceChildren();
   for (const one of models) made("option", one.id, at("model"));
   showModel();
@@ -133,10 +133,10 @@ async function submit(event) {
   try {
     if (chosenModel().task === "answers") {
       const question = at("question").value;
-      const found = await ask("/v1/answers", { model: chosenModel().id, image, question });
+      const found = await ask("v1/answers", { model: chosenModel().id, image, question });
       rows = found.answers.map((one) => ({ question, answer: one.answer, probability: one.probability }));
     } else {
-      const found = await ask("/v1/captions", captionsBody());
+      const found = await ask("v1/captions", captionsBody());
       rows = found.captions.map(({ style, caption, score, beams }) => ({ style, caption, score, beams }));
     }
     show();
