@@ -26,6 +26,7 @@ from models.ofa.styles import STYLE_MAP_FILE, StyleMap
 from serving.answerer_card import answerer_card
 from serving.archives import pack, unpack
 from serving.model_card import model_card
+from serving.space import add_app
 from tasks.answering.models import SETTINGS_FILE
 from tasks.evaluating import find_checkpoint
 from trainers.checkpointing import STATE_FILE
@@ -37,7 +38,13 @@ _CHUNK = 2**20
 
 
 def export_run(
-    run: str, out: str, *, checkpoint: str | None = None, data_license: str | None = None, adapter: bool = False
+    run: str,
+    out: str,
+    *,
+    checkpoint: str | None = None,
+    data_license: str | None = None,
+    adapter: bool = False,
+    app: bool = False,
 ) -> Path:
     """Copy what inference needs of a run's best checkpoint, with a model card and what is known of the run.
 
@@ -49,17 +56,20 @@ def export_run(
         checkpoint: another one than the run's best.
         data_license: of the training data, for the card.
         adapter: keep the adapter alone; it names the model that the run started from.
+        app: add what makes the folder an app of Hugging Face Spaces and ModelScope Studio.
 
     Returns:
         `out`. It is there only when every file in it has been read back and has its checksum.
 
     Raises:
-        ValueError: no checkpoint, one that is not this project's, or something at `out` already.
+        ValueError: no checkpoint, one that is not this project's, something at `out` already, or an app as an archive.
         OSError: it could not be written; nothing is left of it.
     """
     target = Path(out)
     if target.exists():
         raise ValueError(f"{target} exists already: name another place, or remove it yourself")
+    if app and target.name.endswith(ARCHIVES):
+        raise ValueError(f"{target}: an app is a folder: name one with --out")
     source = find_checkpoint(run, checkpoint)
     if not any((source / name).exists() for name in (STYLE_MAP_FILE, SETTINGS_FILE)):
         raise ValueError(
@@ -68,23 +78,18 @@ def export_run(
         )
     if adapter and not is_adapter(source):
         raise ValueError(f"{source} holds no adapter: train with train.lora, or leave --adapter out")
+    if adapter and app:
+        raise ValueError("--app needs the whole model: leave --adapter out")
     with _unfinished(target) as folder:
-        merged = is_adapter(source) and not adapter
-        left = {STATE_FILE, ADAPTER_FILE, ADAPTER_CONFIG} if merged else {STATE_FILE}
-        for file in sorted(source.iterdir()):
-            if file.is_file() and file.name not in left:
-                shutil.copyfile(file, folder / file.name)
         files = RunFolder(run)
-        if merged:
-            model = load_model(source)
-            write_weights(folder, model, model.state_dict(), ("safetensors",))
-        elif adapter:
-            rename_base(folder, _start_of(files) or str(base_of(source).resolve()))
-        for file in (files.conf, files.metrics, files.document_frequency):
+        _copy_model(source, folder, files, adapter=adapter)
+        judges = (files.style_evaluator, files.sentence_evaluator)
+        for file in (files.conf, files.metrics, files.document_frequency, *judges):
             if file.exists():
                 shutil.copyfile(file, folder / file.name)
         name = Path(run).resolve().name
-        (folder / CARD).write_text(_card(name, Path(run), folder, data_license), encoding="utf-8")
+        card = _card(name, Path(run), folder, data_license)
+        (folder / CARD).write_text(add_app(folder, name, card) if app else card, encoding="utf-8")
         _write_checksums(folder)
         verify(folder)
         if target.name.endswith(ARCHIVES):
@@ -96,6 +101,20 @@ def export_run(
         else:
             os.replace(folder, target)
     return target
+
+
+def _copy_model(source: Path, folder: Path, files: RunFolder, *, adapter: bool) -> None:
+    """A checkpoint's model; an adapter is added to the weights, or kept alone."""
+    merged = is_adapter(source) and not adapter
+    left = {STATE_FILE, ADAPTER_FILE, ADAPTER_CONFIG} if merged else {STATE_FILE}
+    for file in sorted(source.iterdir()):
+        if file.is_file() and file.name not in left:
+            shutil.copyfile(file, folder / file.name)
+    if merged:
+        model = load_model(source)
+        write_weights(folder, model, model.state_dict(), ("safetensors",))
+    elif adapter:
+        rename_base(folder, _start_of(files) or str(base_of(source).resolve()))
 
 
 def import_archive(archive: str, out: str) -> Path:
@@ -129,7 +148,7 @@ def verify(folder: Path) -> None:
     sums = read_object(folder / CHECKSUMS)
     if not all(isinstance(expected, str) for expected in sums.values()):
         raise ValueError(f"{folder / CHECKSUMS} holds other things than checksums: get it again")
-    files = {path.name for path in folder.iterdir()} - {CHECKSUMS}
+    files = set(files_of(folder)) - {CHECKSUMS}
     for name in sorted(files ^ sums.keys()):
         raise ValueError(f"{name} is {'not listed in' if name in files else 'missing, but listed in'} {CHECKSUMS}")
     for name, expected in sums.items():
@@ -191,6 +210,12 @@ def _links(files: RunFolder) -> dict[str, str]:
     return {name: url for name, url in urls.items() if isinstance(url, str)}
 
 
+def files_of(folder: Path) -> list[str]:
+    """What a folder holds, but for what Python leaves beside code that ran there."""
+    found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return sorted(path.as_posix() for path in found if "__pycache__" not in path.parts)
+
+
 def _checksum(path: Path) -> str:
     digest = hashlib.sha256()
     with open(path, "rb") as stream:
@@ -200,5 +225,5 @@ def _checksum(path: Path) -> str:
 
 
 def _write_checksums(folder: Path) -> None:
-    sums = {path.name: _checksum(path) for path in sorted(folder.iterdir())}
+    sums = {name: _checksum(folder / name) for name in files_of(folder)}
     (folder / CHECKSUMS).write_text(json.dumps(sums, indent=1) + "\n", encoding="utf-8")
