@@ -5,6 +5,7 @@ threads and forked workers: members of a zip are read at their place in the file
 passes the paths on.
 """
 
+import functools
 import io
 import os
 import struct
@@ -12,14 +13,14 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 from PIL import Image
 
 from data.images import decode
 from data.plain_files import read_npz
-from data.reading import read_bytes
+from data.reading import open_file, read_bytes
 
 PathLike = str | os.PathLike[str]
 SUFFIXES = (".jpg", ".png", ".jpeg", ".webp", ".gif", ".bmp")
@@ -96,10 +97,10 @@ class Pictures:
             ) from None
 
     def file_of(self, image_id: str) -> str | None:
-        """The path of a picture that is a file of its own; None of one in a zip or array file, or that is not there."""
+        """Where a picture lies, as `open_at` takes it: `FOLDER/NAME`, `X.zip/NAME`; None where it is not there."""
         for name in self._candidates(image_id):
             for place, path in zip(self._places, self.places, strict=True):
-                if isinstance(place, _Folder) and place.exists(name):
+                if place.exists(name):
                     return os.path.join(path, name)
         return None
 
@@ -111,6 +112,26 @@ class Pictures:
         for suffix in SUFFIXES:
             if suffix != likely:
                 yield image_id + suffix
+
+
+def open_at(path: PathLike) -> BinaryIO:
+    """The file at a path, or what a zip or array file has there: `X.zip/NAME`.
+
+    Raises OSError where no file is there or it cannot be read, ValueError for what the zip or array file does not have.
+    """
+    try:
+        return open_file(path)
+    except NotADirectoryError:
+        place = next((parent for parent in Path(path).parents if parent.is_file()), None)
+        if place is None:
+            raise
+    return io.BytesIO(_opened(str(place), os.stat(place).st_mtime_ns).read(Path(path).relative_to(place).as_posix()))
+
+
+@functools.lru_cache(maxsize=4)
+def _opened(place: str, changed: int) -> Pictures:
+    """A place whose directory is read once, however many pictures are wanted; `changed`: when the file was."""
+    return Pictures(place)
 
 
 def without_suffix(name: str) -> str:

@@ -3,7 +3,7 @@
 conf.json            the configuration               checkpoints/   step-000500/, …, best, last
 configuration.json   what ModelScope's trainer reads  history.jsonl  losses and validation scores, a line each
 metrics.json         scores; metrics.CONTROL.json     predictions.json  what was scored
-samples.jsonl        sampled captions, rewards
+samples.jsonl        sampled captions, rewards       warnings.jsonl    what went wrong in training
 tensorboard/ cache/ demo_data/                        tables and classifiers of the training captions
 """
 
@@ -25,6 +25,8 @@ class RunFolder:
         self.history = self.path / "history.jsonl"
         #: Captions that step 2 sampled, with their rewards.
         self.samples = self.path / "samples.jsonl"
+        #: What went wrong in training, with the step.
+        self.warnings = self.path / "warnings.jsonl"
         self.tensorboard = self.path / "tensorboard"
         self.trackers = self.path / "trackers.json"
         self.cache = self.path / "cache"

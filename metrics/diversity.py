@@ -36,6 +36,11 @@ def is_cut_off(caption: str) -> bool:
     return caption.rpartition(" ")[2].lower() in LEADING
 
 
+def different(captions: Sequence[str]) -> float:
+    """Different captions over all, more than 0 to 1."""
+    return len(set(captions)) / len(captions)
+
+
 def diversity(captions: Sequence[str], training: Collection[str] = ()) -> dict[str, float | None]:
     """Diversity of captions, each value between 0 and 1.
 
@@ -51,7 +56,7 @@ def diversity(captions: Sequence[str], training: Collection[str] = ()) -> dict[s
     return {
         "distinct-1": distinct(captions, 1),
         "distinct-2": distinct(captions, _PAIR),
-        "different": len(set(captions)) / len(captions),
+        "different": different(captions),
         "repeated": sum(map(repeated_share, captions)) / len(captions),
         "cut_off": sum(map(is_cut_off, captions)) / len(captions),
         "vocabulary": len(used & words) / len(words) if words else None,

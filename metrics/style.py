@@ -5,7 +5,7 @@ reward trains towards: other features, and the other half of the training images
 stands beside everything it says about a model's.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
@@ -108,6 +108,31 @@ def caption_distance(first: str, second: str) -> float:
     if not one and not two:
         return 0.0
     return 1 - 2 * longest_common_subsequence(one, two) / (len(one) + len(two))
+
+
+def likeness(first: Sequence[str], second: Sequence[str]) -> float:
+    """How alike two groups of tokenized captions are in their words: Σ min(p, q) over all words, with p and q a word's
+    share of the words of either group; 0 (nothing in common) to 1 (the same words equally often)."""
+    one, two = (Counter(word for caption in captions for word in caption.split()) for captions in (first, second))
+    if not one or not two:
+        return float(not one and not two)
+    words = one.total(), two.total()
+    return sum(min(count / words[0], two[word] / words[1]) for word, count in one.items())
+
+
+def likeness_of_styles(images: Sequence[str], styles: Sequence[str], captions: Sequence[Sequence[str]]) -> list[float]:
+    """For each image that is asked for in two styles or more, the mean `likeness` of the captions of two of its styles.
+
+    Each row is a request, with one or more captions, tokenized.
+    """
+    of_image: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for image, style, texts in zip(images, styles, captions, strict=True):
+        of_image[image][style] += texts
+    means = []
+    for groups in of_image.values():
+        pairs = [likeness(one, two) for one, two in combinations(groups.values(), 2)]
+        means += [sum(pairs) / len(pairs)] if pairs else []
+    return means
 
 
 def style_cider(

@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from data.images import decode, to_rgb
-from data.reading import open_file
+from data.pictures import open_at
 
 ImageSource = str | PathLike[str] | Image.Image | np.ndarray
 
@@ -19,7 +19,8 @@ _REMEDY = "leave it out (data.skip_bad does so in training)"
 
 
 def load_image(source: ImageSource, *, draft_size: int | None = None) -> Image.Image:
-    """An RGB picture, as `data.images` makes it of a file, a PIL picture or a uint8 RGB array [H,W,3].
+    """An RGB picture, as `data.images` makes it: of a file, of one in a zip file (`X.zip/NAME`), of a PIL picture or of
+    a uint8 RGB array [H,W,3].
 
     With `draft_size`, the side in pixels that is needed in the end, a much larger JPEG file is decoded at a fraction of
     its size. Raises `ValueError` naming the file when it is missing, truncated or no picture.
@@ -34,7 +35,7 @@ def load_image(source: ImageSource, *, draft_size: int | None = None) -> Image.I
         if isinstance(source, Image.Image):
             return to_rgb(source)
         enough = None if draft_size is None else (_DRAFT_MARGIN * draft_size, _DRAFT_MARGIN * draft_size)
-        with open_file(source) as stream:
+        with open_at(source) as stream:
             return decode(stream, draft_size=enough)
     except FileNotFoundError as error:
         raise ValueError(f"image {source} does not exist: correct its path, or {_REMEDY}") from error

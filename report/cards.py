@@ -3,7 +3,6 @@
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from report.card import Card
@@ -88,9 +87,9 @@ def _picture(
 
 
 def _embedded(path: str | None) -> str | None:
-    if path is None or not Path(path).is_file():
+    if path is None:
         return None
     try:
         return embedded_picture(path)[0]
-    except ValueError:  # a broken file: the predictions are of use all the same
+    except ValueError:  # missing or broken: the predictions are of use all the same
         return None

@@ -10,7 +10,7 @@ import jinja2
 from data.files import write_text
 from data.run_folder import RunFolder
 from evaluation.bootstrap import LEVEL
-from report import plots, tables
+from report import plots, tables, trade_offs
 from report.cards import Describe, cards
 from report.runs import EvaluatedRun, read_runs
 
@@ -20,6 +20,8 @@ _CURVES = {
     "nll": "Negative log-likelihood of a token",
     "reward": "Reward",
     "style_accuracy": "Share of candidates in the asked style",
+    "different": "Share of candidates that no other prompt of the batch has",
+    "style_likeness": "Likeness of candidates in different styles of an image",
     "entropy": "Entropy of a token, nats",
     "length": "Length of candidates, tokens",
     "ended": "Share of candidates that end",
@@ -77,8 +79,10 @@ def context(runs: Sequence[EvaluatedRun], captions: int, replicates: int, descri
         "overall": tables.overall(runs, replicates),
         "per_style": tables.per_style(runs),
         "controls": tables.controls(runs),
+        "trade_offs": _trade_offs(runs),
         "spans": [(run.name, _spans(run)) for run in runs if run.metric("spans")],
         "confusions": [(run.name, _confusion(run)) for run in runs if run.metric("style.confusion")],
+        "warnings": [(run.name, run.warnings) for run in runs if run.warnings],
         "curves": _curves(runs, colours),
         "samples": [(run.name, table) for run in runs if (table := tables.samples(run))],
         "parameters": _parameters(runs, colours),
@@ -113,6 +117,31 @@ def _curves(runs: Sequence[EvaluatedRun], colours: dict[str, str]) -> list[tuple
         if series:
             drawn.append((title, plots.curves(series, colours)))
     return drawn
+
+
+def _trade_offs(runs: Sequence[EvaluatedRun]) -> dict[str, Any]:
+    """The runs in content, style and variety, with the colour of its recipe each, and two plots of it; empty for too
+    few runs."""
+    found = trade_offs.trade_offs(runs)
+    if not found:
+        return {}
+    recipes = list(dict.fromkeys(one.recipe for one in found))
+    of_points = [plots.COLOURS[recipes.index(one.recipe) % len(plots.COLOURS)] for one in found]
+    marked = [one.front for one in found]
+    style = plots.trade_off(
+        [(one.content, one.style) for one in found],
+        of_points,
+        marked,
+        ("CIDEr", "asked style is found, %"),
+        line=trade_offs.people_in_style(runs),
+    )
+    variety = plots.trade_off(
+        [(one.content, one.variety) for one in found], of_points, marked, ("CIDEr", "different captions, %")
+    )
+    return {
+        "rows": list(zip(found, of_points, strict=True)),
+        "plots": [("Content and style", style), ("Content and variety", variety)],
+    }
 
 
 def _parameters(runs: Sequence[EvaluatedRun], colours: dict[str, str]) -> list[tuple[str, str]]:

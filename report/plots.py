@@ -43,6 +43,57 @@ def points(values: Sequence[tuple[float, float]], colours: Sequence[str]) -> str
     return _svg(draw)
 
 
+def trade_off(
+    values: Sequence[tuple[float, float]],
+    colours: Sequence[str],
+    marked: Sequence[bool],
+    names: tuple[str, str],
+    *,
+    line: float | None = None,
+) -> str:
+    """A point for each (x, y), whole where `marked` and hollow elsewhere; `names` of the axes, and a `line` at y."""
+
+    def draw(axes: Axes) -> None:
+        fills = [colour if whole else "none" for colour, whole in zip(colours, marked, strict=True)]
+        xs, ys = [x for x, _ in values], [y for _, y in values]
+        axes.scatter(xs, ys, s=34, c=fills, edgecolors=list(colours), linewidths=1.4, zorder=3)
+        if line is not None:
+            axes.axhline(line, color=_INK, linewidth=1.0, linestyle="--")
+            axes.annotate("people", (1, line), xycoords=("axes fraction", "data"), ha="right", va="bottom")
+        axes.set_xlabel(names[0])
+        axes.set_ylabel(names[1])
+        axes.margins(0.12)
+
+    return _svg(draw, size=(4.2, 3.0))
+
+
+def steered(panels: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]], *, line: float | None) -> str:
+    """Panels beside each other that share their y: what is steered -> name -> (how far, values). Names have the same
+    colour everywhere and stand in the first panel; `line` is people's."""
+    names = list(dict.fromkeys(name for series in panels.values() for name in series))
+
+    def drawer(title: str, series: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> Callable[[Axes], None]:
+        def draw(axes: Axes) -> None:
+            for name, (xs, ys) in series.items():
+                colour = COLOURS[names.index(name) % len(COLOURS)]
+                axes.plot(xs, ys, color=colour, linewidth=1.6, marker="o", markersize=3.5, label=name)
+            if line is not None:
+                axes.axhline(line, color=_INK, linewidth=1.0, linestyle="--", label="people's style is found, %")
+            axes.set_xlabel(title)
+            axes.set_ylim(bottom=0)
+
+        return draw
+
+    draws = [drawer(title, series) for title, series in panels.items()]
+    return _svg(*draws, size=(3.2 * len(draws) + 1.0, 3.6), legend=True)
+
+
+def as_file(svg: str) -> str:
+    """A plot for a page as a file of its own, black on white."""
+    sheet = "background: #fff; color: #1d1d1f; font-family: system-ui, sans-serif"
+    return svg.replace("<svg", f'<svg style="{sheet}"', 1) + "\n"
+
+
 def heat_map(counts: Sequence[Sequence[float]]) -> str:
     """A matrix of shares by row, 0 to 1: darker is more."""
 
@@ -70,14 +121,18 @@ def span_map(spans: Sequence[str], weights: Sequence[Sequence[float]]) -> str:
     return _svg(draw, size=(3.0, 1.8))
 
 
-def _svg(draw: Callable[[Axes], None], size: tuple[float, float] = _SIZE) -> str:
+def _svg(*draws: Callable[[Axes], None], size: tuple[float, float] = _SIZE, legend: bool = False) -> str:
+    """Axes beside each other that share their y, one for each of `draws`; a legend of the first below them."""
     with mpl.rc_context(_STYLE):
         # A figure of its own, not pyplot's: no state is shared, and no display is looked for.
         figure = Figure(figsize=size, layout="constrained")
-        axes = figure.subplots()
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(color=_INK, alpha=0.12, linewidth=0.6)
-        draw(axes)
+        row = figure.subplots(1, len(draws), squeeze=False, sharey=True)[0]
+        for axes, draw in zip(row, draws, strict=True):
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.grid(color=_INK, alpha=0.12, linewidth=0.6)
+            draw(axes)
+        if legend:
+            figure.legend(*row[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     return _for_a_page(buffer.getvalue())

@@ -10,7 +10,7 @@ from data.run_folder import RunFolder
 from evaluation.bootstrap import Contributions
 from evaluation.comparison import read_contributions
 from trainers.history import read_history
-from trainers.scst_samples import read_samples
+from trainers.step_rows import read_rows
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class EvaluatedRun:
         history: of history.jsonl, a row a logged update or validation; empty for captions of another system.
         conf: key -> value, flat; empty likewise.
         samples: of samples.jsonl, captions that step 2 sampled; empty likewise.
+        warnings: of warnings.jsonl, what went wrong in training; empty likewise.
     """
 
     name: str
@@ -35,6 +36,7 @@ class EvaluatedRun:
     history: list[dict[str, Any]]
     conf: dict[str, Any]
     samples: list[dict[str, Any]] = field(default_factory=list)
+    warnings: list[dict[str, Any]] = field(default_factory=list)
 
     def metric(self, path: str) -> Any:
         """`style.accuracy` -> its value; None where there is none."""
@@ -73,7 +75,8 @@ def _read_run(folder: Path, name: str) -> EvaluatedRun:
         contributions=contributions,
         history=read_history(files.history),
         conf=flatten(read_object(files.conf)) if files.conf.exists() else {},
-        samples=read_samples(files.samples),
+        samples=read_rows(files.samples),
+        warnings=read_rows(files.warnings),
     )
 
 

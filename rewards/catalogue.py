@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable
 
-from rewards import form, style, text
+from rewards import form, style, text, variety
 from rewards.base import FACTORIES, Factory, Reward, factory_of
 from rewards.outside import outside_factory, outside_names
 from rewards.resources import Resources
 
-__all__ = ["FACTORIES", "build_rewards", "form", "style", "text"]
+__all__ = ["FACTORIES", "build_rewards", "form", "style", "text", "variety"]
 
 
 def build_rewards(names: Iterable[str], resources: Resources) -> dict[str, Reward]:

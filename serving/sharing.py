@@ -12,7 +12,16 @@ from pathlib import Path
 
 from data.files import read_object
 from data.run_folder import RunFolder
-from models.ofa.saving import SAFETENSORS_FILE
+from models.ofa.adapters import (
+    ADAPTER_CONFIG,
+    ADAPTER_FILE,
+    base_of,
+    is_adapter,
+    read_adapter_config,
+    rename_base,
+)
+from models.ofa.checkpoints import load_model
+from models.ofa.saving import SAFETENSORS_FILE, write_weights
 from models.ofa.styles import STYLE_MAP_FILE, StyleMap
 from serving.answerer_card import answerer_card
 from serving.archives import pack, unpack
@@ -29,15 +38,24 @@ _CHUNK = 2**20
 
 
 def export_run(
-    run: str, out: str, *, checkpoint: str | None = None, data_license: str | None = None, app: bool = False
+    run: str,
+    out: str,
+    *,
+    checkpoint: str | None = None,
+    data_license: str | None = None,
+    adapter: bool = False,
+    app: bool = False,
 ) -> Path:
     """Copy what inference needs of a run's best checkpoint, with a model card and what is known of the run.
+
+    An adapter (`train.lora`) is added to the weights of its model, unless it is to be kept alone.
 
     Args:
         run: the run's folder.
         out: a folder or an archive (.tar.gz) that does not exist yet.
         checkpoint: another one than the run's best.
         data_license: of the training data, for the card.
+        adapter: keep the adapter alone; it names the model that the run started from.
         app: add what makes the folder an app of Hugging Face Spaces and ModelScope Studio.
 
     Returns:
@@ -52,17 +70,28 @@ def export_run(
         raise ValueError(f"{target} exists already: name another place, or remove it yourself")
     if app and target.name.endswith(ARCHIVES):
         raise ValueError(f"{target}: an app is a folder: name one with --out")
+    if app and adapter:
+        raise ValueError("an app needs the whole model: leave out --adapter, or --app")
     source = find_checkpoint(run, checkpoint)
     if not any((source / name).exists() for name in (STYLE_MAP_FILE, SETTINGS_FILE)):
         raise ValueError(
             f"{source} has no {STYLE_MAP_FILE} (nor {SETTINGS_FILE}): only checkpoints of this project's runs can be "
             "exported"
         )
+    if adapter and not is_adapter(source):
+        raise ValueError(f"{source} holds no adapter: train with train.lora, or leave --adapter out")
     with _unfinished(target) as folder:
+        merged = is_adapter(source) and not adapter
+        left = {STATE_FILE, ADAPTER_FILE, ADAPTER_CONFIG} if merged else {STATE_FILE}
         for file in sorted(source.iterdir()):
-            if file.is_file() and file.name != STATE_FILE:
+            if file.is_file() and file.name not in left:
                 shutil.copyfile(file, folder / file.name)
         files = RunFolder(run)
+        if merged:
+            model = load_model(source)
+            write_weights(folder, model, model.state_dict(), ("safetensors",))
+        elif adapter:
+            rename_base(folder, _start_of(files) or str(base_of(source).resolve()))
         judges = (files.style_evaluator, files.sentence_evaluator)
         for file in (files.conf, files.metrics, files.document_frequency, *judges):
             if file.exists():
@@ -101,7 +130,7 @@ def import_archive(archive: str, out: str) -> Path:
             verify(found)
         except ValueError as error:
             raise ValueError(f"{archive}: refused: {str(error).removeprefix(f'{found} ')}") from error
-        if not (found / SAFETENSORS_FILE).is_file():
+        if not (found / SAFETENSORS_FILE).is_file() and not is_adapter(found):
             raise ValueError(f"{archive}: refused: it has no {SAFETENSORS_FILE}, so it is no exported model")
         os.replace(found, target)
     return target
@@ -138,7 +167,8 @@ def _card(name: str, run: Path, folder: Path, data_license: str | None) -> str:
     files = RunFolder(run)
     conf = read_object(files.conf) if files.conf.exists() else None
     metrics = read_object(files.metrics) if files.metrics.exists() else None
-    with safe_open(folder / SAFETENSORS_FILE, framework="np") as file:
+    alone = is_adapter(folder)
+    with safe_open(folder / (ADAPTER_FILE if alone else SAFETENSORS_FILE), framework="np") as file:
         parameters = sum(prod(file.get_slice(key).get_shape()) for key in file.keys())  # noqa: SIM118  not a dict
     if (folder / SETTINGS_FILE).exists():
         return answerer_card(
@@ -158,7 +188,14 @@ def _card(name: str, run: Path, folder: Path, data_license: str | None) -> str:
         parameters=parameters,
         data_license=data_license,
         links=_links(files),
+        adapter_of=read_adapter_config(folder)["base_model_name_or_path"] if alone else None,
     )
+
+
+def _start_of(files: RunFolder) -> str | None:
+    """What a run says that it started from: a folder, by its whole path, or a hub id; None for nothing."""
+    start = (read_object(files.conf).get("model") or {}).get("checkpoint") if files.conf.exists() else None
+    return str(Path(start).resolve()) if start and Path(start).exists() else start
 
 
 def _links(files: RunFolder) -> dict[str, str]:

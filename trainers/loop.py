@@ -3,7 +3,6 @@
 It is given what a task puts together (a model, items, an objective, what to save, how to score) and runs it.
 """
 
-import contextlib
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from data.run_folder import RunFolder
 from trainers.averaging import WeightAverage
 from trainers.batches import Items, UpdateSampler, end_workers, next_update, training_loader
-from trainers.checkpointing import CheckpointFolder, load_state, rng_state, set_rng_state
+from trainers.checkpointing import CheckpointFolder
 from trainers.distributed import World
 from trainers.history import History
 from trainers.interruption import Interruption
@@ -24,7 +23,8 @@ from trainers.objective import Objective, TrainingModule
 from trainers.observer import Observer
 from trainers.progress import Progress
 from trainers.run_state import RunState
-from trainers.sharding import ShardUnit, gathered, shard, sharded_state, whole_state
+from trainers.saving import Saving
+from trainers.sharding import ShardUnit, gathered, shard
 from trainers.stall import StallWatch
 from trainers.update import Updater
 
@@ -98,12 +98,9 @@ class Loop:
         self.collate = collate
         self.objective = objective
         self.rate = rate
-        self.write_model = write_model
         self.validate = validate
         self.world = world
         self.resume_from = resume_from
-        self.data = dict(data or {})
-        self.allow_changed_data = allow_changed_data
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.num_workers = num_workers
@@ -130,6 +127,17 @@ class Loop:
         updates = max_epochs * self.updates_per_epoch
         self.max_steps = updates if max_steps is None else min(updates, max_steps)
         self.average = WeightAverage(model, ema) if ema else None
+        self.saving = Saving(
+            self.inner.model,
+            self.optimizer,
+            self.updater.scaler,
+            self.average,
+            world,
+            self.checkpoints,
+            write_model,
+            data=dict(data or {}),
+            allow_changed_data=allow_changed_data,
+        )
         self.state = RunState()
         self.stopped = False
         self.due = False  # a validation that waits for an update with finite numbers
@@ -298,9 +306,11 @@ class Loop:
         for observer in self.observers:
             observer.paused()
         self.world.share_buffers(self.model)  # all ranks score the model that is saved
-        with self.stall.awaiting("validation"), self._averaged():
+        with self.stall.awaiting("validation"), self.saving.averaged():
             scores = gathered(self.inner, self.validate) if self.validate is not None else {}
         improved = self.state.scored(self.best_metric, self.world.broadcast(scores))
+        for observer in self.observers:
+            observer.validated(self, self.state.scores)
         self._stop_if_patience_ended()
         self.save()
         if self.world.is_main:
@@ -336,65 +346,19 @@ class Loop:
         Raises:
             ValueError: a weight is not a finite number; nothing is saved.
         """
-        state = self.state.to_dict() | {
-            "data": self.data,
-            "observers": [observer.state() for observer in self.observers],
-            "optimizer": whole_state(self.optimizer.state_dict()),
-            "scaler": self.updater.scaler.state_dict(),
-            "rng": self.world.gather(rng_state()),
-        }
-        if self.average is not None:
-            state["average"] = whole_state(self.average.state())
-        with self._averaged():
-            self._write(state)
-
-    def _averaged(self) -> contextlib.AbstractContextManager[None]:
-        """The model with the weights that are validated and saved."""
-        return self.average.in_place() if self.average is not None else contextlib.nullcontext()
-
-    def _write(self, state: dict[str, Any]) -> None:
-        weights = whole_state(self.inner.model.state_dict())
-        if not self.world.is_main:
-            return
-        broken = [name for name, tensor in weights.items() if not bool(torch.isfinite(tensor).all())]
-        if broken:
-            raise ValueError(
-                f"step {self.step}: {broken[0]} and {len(broken) - 1} more are not finite: the model is not saved, and "
-                "former checkpoints are as they were; lower train.lr, or go on from them with --resume"
-            )
-        self.checkpoints.save(self.step, lambda folder: self.write_model(folder, weights), state)
+        self.saving.save(self.state, [observer.state() for observer in self.observers])
 
     def load(self, checkpoint: Path) -> None:
         """Put everything but the model, which was built from the same checkpoint, back as it was."""
-        state = load_state(checkpoint)
-        if len(state["rng"]) != self.world.size:
-            raise ValueError(
-                f"{checkpoint}: was saved by {len(state['rng'])} processes and is resumed by {self.world.size}: "
-                "resume with the same number"
-            )
-        self._check_data(state.get("data", {}))
-        self.state = RunState.of(state)
+        self.state, observed = self.saving.load(checkpoint)
         if self.state.inner_step >= self.updates_per_epoch:  # fewer items than before
             self.state.epoch, self.state.inner_step = self.epoch + 1, 0
         if self.state.best_step is None:
             self.state.best_step = self.checkpoints.best_step()
         self._stop_if_patience_ended()
-        self.optimizer.load_state_dict(sharded_state(state["optimizer"], self.optimizer))
-        self.updater.scaler.load_state_dict(state["scaler"])
-        if self.average is not None and "average" in state:
-            self.average.resume(state["average"])
-        set_rng_state(state["rng"][self.world.rank])
         if self.world.is_main:
-            for observer, saved in zip(self.observers, state.get("observers", []), strict=False):
+            for observer, saved in zip(self.observers, observed, strict=False):
                 observer.resume(saved)
             self.history.keep(self.step)
             self._publish()
         LOGGER.info("resumed from %s at step %d", checkpoint, self.step)
-
-    def _check_data(self, former: Mapping[str, str]) -> None:
-        changed = [name for name in former.keys() & self.data.keys() if former[name] != self.data[name]]
-        if changed and not self.allow_changed_data:
-            raise ValueError(
-                f"--resume: the {' and the '.join(sorted(changed))} are not those that the run began with: put them "
-                "back, start a new run with another --work_dir, or go on all the same with --allow-changed-data"
-            )

@@ -1,5 +1,6 @@
 """What looks on while a run trains: progress, health checks, the hooks of a framework."""
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 
@@ -31,6 +32,9 @@ class Observer:
         """Something else than updates begins, such as a validation; `resumed` when it ends."""
 
     def resumed(self) -> None: ...
+
+    def validated(self, loop: Position, scores: Mapping[str, float]) -> None:
+        """The model as it is was scored; `scores` as the history has them, such as "val/CIDEr"."""
 
     def epoch_ended(self, loop: Position) -> None: ...
 

@@ -12,20 +12,16 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from models.ofa import OFAModel
-from models.ofa.encoder import OFAEncoderOutput
-from models.ofa.generation import sample_encoded, search_encoded
-from preprocessors.collate import Asked
 from rewards.base import Candidate
 from rewards.calculator import RewardCalculator, Rewards
-from trainers.cross_entropy import encode, target_index, token_losses
+from trainers.cross_entropy import target_index, token_losses
 from trainers.objective import Objective, ObjectiveOutput
 from trainers.policy_gradient import (
     Baseline,
@@ -36,46 +32,17 @@ from trainers.policy_gradient import (
     clipped_loss,
     clipped_share,
     divergence,
-    drawn_log_probs,
     mean_by_caption,
     policy_loss,
     token_entropy,
-    token_log_probs,
 )
-from trainers.scst_logs import advantage_logs, candidate_logs, reward_logs
+from trainers.rollouts import Drawing, Rollout, candidate_logits, encode_asked
+from trainers.scst_logs import Logs, advantage_logs, candidate_logs, reward_logs, variety_logs
 from trainers.scst_samples import sample_rows
 
 Decode = Callable[[list[list[int]]], list[str]]
 SoftReferences = Callable[[str, str], Sequence[str]]
-
-
 LOGGER = logging.getLogger("stylecap")
-
-
-@dataclass
-class Rollout:
-    """The candidates of a micro-batch and what they were drawn from.
-
-    Attributes:
-        encoded: the encoder's pass, with gradient.
-        tokens: [M, K, T] candidates with eos where they ended, padded; the greedy captions are not among them.
-        captions: [M] the same as text, the greedy captions first where they are there.
-        on_host: `tokens` on the CPU, copied once, as they were scored.
-        kept: [M, K, T] bool, false at padding; ended: [M, K] bool, whether a candidate wrote its end; both on the CPU.
-        rewards: of [M, K] candidates, or [M, 1 + K] with the greedy captions first.
-        seconds: that sampling took.
-        before: [n] log-probabilities of the candidates' tokens when they were first learnt from.
-    """
-
-    encoded: OFAEncoderOutput
-    tokens: Tensor
-    captions: Sequence[Sequence[Candidate]]
-    on_host: Tensor
-    kept: Tensor
-    ended: Tensor
-    rewards: "Future[Rewards]"
-    seconds: float
-    before: Tensor | None = None
 
 
 class SelfCritical(Objective):
@@ -130,9 +97,9 @@ class SelfCritical(Objective):
         assert kl_weight == 0 or reference is not None
         self.calculator = calculator
         self.decode = decode
-        self.candidates = candidates
+        sharpness = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+        self.drawing = Drawing(candidates, num_candidates, sharpness, max_len_b)
         self.num_candidates = num_candidates
-        self.drawing: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
         self.max_len_b = max_len_b
         self.baseline = baseline
         self.normalise_advantages = normalise_advantages
@@ -175,46 +142,20 @@ class SelfCritical(Objective):
         """The batch with its `rollout`: candidates sampled, and on their way to be scored."""
         encoded = encode_asked(model, batch)
         started = time.perf_counter()
-        drawn = self._draw(model, encoded)
-        drawn = without_forced_end(drawn, self.max_len_b, model.config.eos_token_id, model.config.pad_token_id)
+        greedy = self.baseline == "greedy"
+        drawn = self.drawing.draw(model, encoded, greedy=greedy)
         eos, pad = model.config.eos_token_id, model.config.pad_token_id
         on_host = drawn.cpu()
         captions = self._captions(on_host, eos, pad)
         rewards = self._submit(captions, batch)
-        greedy = 1 if self.baseline == "greedy" else 0
-        tokens, seconds = on_host[:, greedy:], time.perf_counter() - started
+        tokens, seconds = on_host[:, int(greedy) :], time.perf_counter() - started
         kept, ended = tokens.ne(pad), tokens.eq(eos).any(-1)
-        rollout = Rollout(encoded, drawn[:, greedy:], captions, tokens, kept, ended, rewards, seconds)
+        rollout = Rollout(encoded, drawn[:, int(greedy) :], captions, tokens, kept, ended, rewards, seconds)
         return batch | {"rollout": rollout}
 
     def again(self, model: OFAModel, batch: dict) -> dict:
         """The batch with its candidates on what the encoder says by now."""
         return batch | {"rollout": replace(batch["rollout"], encoded=encode_asked(model, batch))}
-
-    def _draw(self, model: OFAModel, encoded: OFAEncoderOutput) -> Tensor:
-        """Candidates [M, K, T], or with the greedy captions first [M, 1 + K, T], with an end forced a token late."""
-        greedy = self.baseline == "greedy"
-        longest = self.max_len_b + 1
-        if self.candidates == "multinomial":
-            return sample_encoded(
-                model,
-                encoded,
-                num_samples=self.num_candidates + greedy,
-                max_len_b=longest,
-                greedy_first=greedy,
-                **self.drawing,
-            ).tokens
-        search: dict[str, Any] = {"max_len_b": longest, "min_len": 1, "no_repeat_ngram_size": 0}
-        found = search_encoded(model, encoded, beam_size=self.num_candidates, **search)
-        if greedy:
-            best = search_encoded(model, encoded, beam_size=1, **search)
-            found = [first + others for first, others in zip(best, found, strict=True)]
-        width = self.num_candidates + greedy
-        # A search may end with fewer captions than beams where the vocabulary is tiny: the best stands in.
-        filled = [[*beams, *[beams[0]] * (width - len(beams))] for beams in found]
-        flat = [hypothesis.tokens for beams in filled for hypothesis in beams]
-        padded = pad_sequence(flat, batch_first=True, padding_value=model.config.pad_token_id)
-        return padded.view(len(found), width, -1).to(encoded.last_hidden_state.device)
 
     def _captions(self, drawn: Tensor, eos: int, pad: int) -> list[list[Candidate]]:
         rows, width = drawn.flatten(0, 1).tolist(), drawn.shape[1]
@@ -235,7 +176,7 @@ class SelfCritical(Objective):
 
     def sampled(self) -> list[dict[str, Any]]:
         """What was sampled and scored last, a row a candidate; see `scst_samples.sample_rows`."""
-        return sample_rows(*self._last, kind=self.candidates, drawn=self.num_candidates) if self._last else []
+        return sample_rows(*self._last, kind=self.drawing.kind, drawn=self.num_candidates) if self._last else []
 
     # --- inside the wrapped forward ----------------------------------------------------------------------------------
 
@@ -243,7 +184,7 @@ class SelfCritical(Objective):
         """The summed loss of one micro-batch; waits for its rewards."""
         rollout: Rollout = batch["rollout"]
         logits, kept, target = candidate_logits(model, rollout.encoded, rollout.tokens, rollout.on_host)
-        log_probs = self._log_probs(model, rollout, logits, target)
+        log_probs = self.drawing.log_probs(model, rollout, logits, target)
         scored = rollout.rewards.result()
         self._last = (batch["asked"].requests, rollout.captions, scored)
         total = torch.as_tensor(scored.total, dtype=torch.float32).to(logits.device, non_blocking=True)
@@ -264,21 +205,16 @@ class SelfCritical(Objective):
             **reward_logs(scored, self.num_candidates),
             **candidate_logs(rollout.on_host, model.config.eos_token_id, model.config.pad_token_id),
             **advantage_logs(rewards, advantage),
+            **self._variety(batch, rollout),
             **clipped_logs,
             **extra_logs,
         }
         return ObjectiveOutput(loss, logs)
 
-    def _log_probs(self, model: OFAModel, rollout: Rollout, logits: Tensor, target: Tensor) -> Tensor:
-        """[n] of the tokens, under what they were drawn from; of beams, which are not drawn, under the model."""
-        if self.candidates == "beam":
-            return token_log_probs(logits, target)
-        # Sampling never draws padding, nor an end before the first word.
-        lengths = rollout.kept.flatten(0, 1).sum(1)
-        first = (lengths.cumsum(0) - lengths).to(target.device, non_blocking=True)
-        pads = torch.full_like(target, model.config.pad_token_id)
-        banned = torch.stack([pads, pads.index_fill(0, first, model.config.eos_token_id)], dim=1)
-        return drawn_log_probs(logits, target, banned, likely=first, **self.drawing)
+    def _variety(self, batch: dict, rollout: Rollout) -> Logs:
+        asked = batch["asked"].requests
+        texts = [[one.text for one in group[-self.num_candidates :]] for group in rollout.captions]
+        return variety_logs([one["image_id"] for one in asked], [one["style"] for one in asked], texts)
 
     def _policy_loss(
         self, rollout: Rollout, log_probs: Tensor, kept: Tensor, advantage: Tensor
@@ -326,36 +262,3 @@ class SelfCritical(Objective):
             logs["kl"] = (mean.detach(), kept.shape[0])
             total = total + self.kl_weight * scale * mean
         return total, logs
-
-
-def without_forced_end(tokens: Tensor, max_len_b: int, eos: int, pad: int) -> Tensor:
-    """Candidates [M, K, T] cut to `max_len_b` tokens and an end that the model wrote itself, [M, K, ≤ max_len_b + 1].
-
-    Decoding writes an end after the last token that is allowed. The model did not choose it, so it must neither be
-    learnt from nor hide that the caption never ended.
-    """
-    tokens = tokens[..., : max_len_b + 1].clone()
-    last = tokens[..., max_len_b:]
-    last[last != eos] = pad
-    return tokens
-
-
-def candidate_logits(
-    model: OFAModel, encoded: OFAEncoderOutput, tokens: Tensor, on_host: Tensor | None = None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits [n, V] at the tokens of candidates [M, K, T] that are not padding, which tokens they are [M·K, T], and the
-    tokens [n]. With a copy of the tokens on the host, the device is not waited for."""
-    flat, pad = tokens.flatten(0, 1), model.config.pad_token_id
-    places = (tokens if on_host is None else on_host).flatten().ne(pad).nonzero().flatten()
-    places = places.to(tokens.device, non_blocking=True)
-    start = encoded.first_tokens(model.config.decoder_start_token_id, tokens.shape[1])[:, None]
-    hidden = model.decode(encoded, torch.cat([start, flat[:, :-1]], dim=1), None)
-    return model.decoder.output_projection(hidden.flatten(0, 1)[places]), flat.ne(pad), flat.flatten()[places]
-
-
-def encode_asked(model: OFAModel, batch: Mapping[str, Any]) -> OFAEncoderOutput:
-    """A row for each of `batch["asked"]`, from one pass of the encoder over each prompt."""
-    asked: Asked = batch["asked"]
-    encoded = encode(model, batch)
-    device = batch["input_ids"].device
-    return encoded.rows(torch.tensor(asked.prompts, device=device), torch.tensor(asked.starts, device=device))

@@ -1,18 +1,14 @@
 """A table of sampled captions with their rewards, so that one can read what a run is paid for."""
 
-import json
-import logging
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from data.reading import parse_json, read_text
 from rewards.base import Candidate
 from rewards.calculator import Rewards
 from trainers.observer import Observer, Position
+from trainers.step_rows import add_rows, keep_rows
 
-LOGGER = logging.getLogger("stylecap")
 #: What was sampled last: a row each.
 Sampled = Callable[[], Sequence[dict[str, Any]]]
 _PROMPTS = 3  # of an update that are written
@@ -28,9 +24,7 @@ class SampleTable(Observer):
         self.file, self.sampled, self.every = file, sampled, every
 
     def run_begins(self, loop: Position) -> None:
-        kept = [row for row in read_samples(self.file) if row["step"] <= loop.step]
-        if self.file.exists():
-            self.file.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+        keep_rows(self.file, loop.step)
 
     def update_ended(self, loop: Position, logs: dict[str, float]) -> None:
         step = loop.step + 1
@@ -38,10 +32,7 @@ class SampleTable(Observer):
             return
         rows = list(self.sampled())
         prompts = list(dict.fromkeys((row["image_id"], row["style"]) for row in rows))[:_PROMPTS]
-        with open(self.file, "a", encoding="utf-8") as stream:
-            for row in rows:
-                if (row["image_id"], row["style"]) in prompts:
-                    stream.write(json.dumps({"step": step, **row}) + "\n")
+        add_rows(self.file, step, [row for row in rows if (row["image_id"], row["style"]) in prompts])
 
 
 def sample_rows(
@@ -78,19 +69,3 @@ def sample_rows(
 
 def _rounded(value: float) -> float:
     return round(float(value), 4)
-
-
-def read_samples(file: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """The rows of a table; none where there is no file, and without the last line where a killed run broke it."""
-    rows: list[dict[str, Any]] = []
-    if not Path(file).is_file():
-        return rows
-    for line in read_text(file).splitlines():
-        try:
-            row = parse_json(line)
-        except ValueError:
-            LOGGER.warning("%s: a line is broken and left out", file)
-            continue
-        if isinstance(row, dict) and isinstance(row.get("step"), int):
-            rows.append(row)
-    return rows

@@ -169,7 +169,9 @@ def _records(config: AnsweringConfig, answerer: Answerer, asked: Sequence[Questi
         files[image] = found or image
     store = known.features if known is not None else None
     features: Any = OnDemand(answerer.settings, store, files)
-    places = sorted({str(Path(file).parent) for file in files.values() if Path(file).is_file()})
+    places = sorted({str(Path(image).parent) for image in files if Path(image).is_file()})
+    if known is not None and known.pictures is not None:
+        places += known.pictures.places
     return Records(Questions("inference", asked), features, Pictures(places) if places else None)
 
 

@@ -20,7 +20,7 @@ from models.ofa.mixtures import styles_in
 from models.ofa.modeling import OFAModel
 from models.ofa.styles import StyleMap
 from models.ofa.tokenization import PAD
-from trainers.scst import encode_asked
+from trainers.rollouts import encode_asked
 
 if TYPE_CHECKING:
     from preprocessors.items import ItemBuilder

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from config import Config
 from data import Split
@@ -17,6 +18,7 @@ from rewards.resources import Resources
 from tasks.captioning.captioner import place
 from trainers.cross_entropy import CrossEntropy
 from trainers.distributed import World
+from trainers.health import VarietyWatch, Warnings
 from trainers.objective import Objective
 from trainers.observer import Observer
 from trainers.scst import SelfCritical
@@ -32,11 +34,12 @@ def build_objective(
     world: World,
 ) -> tuple[Objective, list[Observer]]:
     """The objective that `config.train.objective` names, for captions of `split`."""
-    train = config.train
+    train, told = config.train, Warnings(RunFolder(config.work_dir).warnings)
     if train.objective == "scst":
         scst = _self_critical(config, preprocessor, split, world)
         every, file = config.scst.samples_every, RunFolder(config.work_dir).samples
-        return scst, [HealthWatch(), *([SampleTable(file, scst.sampled, every)] if every else [])]
+        table = [SampleTable(file, scst.sampled, every)] if every else []
+        return scst, [HealthWatch(told), *table, VarietyWatch(told)]
     objective = CrossEntropy(
         pad=model.config.pad_token_id,
         label_smoothing=train.label_smoothing,
@@ -47,7 +50,7 @@ def build_objective(
         gather=world.gather,
         rank=world.rank,
     )
-    return objective, []
+    return objective, [VarietyWatch(told)]
 
 
 def task_weights(config: Config) -> dict[str, float]:
@@ -65,7 +68,10 @@ def style_tasks(config: Config) -> StyleTasks | None:
     if config.train.objective == "scst":
         return None
     on = task_weights(config)
-    return StyleTasks(**dict.fromkeys(on, True), mask_ratio=config.style_mlm.mask_ratio) if on else None
+    mlm = config.style_mlm
+    settings: dict[str, Any] = dict.fromkeys(on, True)
+    settings |= {"mask_ratio": mlm.mask_ratio, "place": mlm.place, "style_alone": mlm.style_token_alone}
+    return StyleTasks(**settings) if on else None
 
 
 def _self_critical(

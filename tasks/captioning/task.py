@@ -20,6 +20,7 @@ from evaluation.extra_scores import Extras
 from evaluation.judgement import Judgement
 from evaluation.judging import judge
 from metrics.cider import DocumentFrequency
+from metrics.diversity import different
 from preprocessors.images import ImageTransform, load_image
 from report.card import Card
 from rewards.document_frequency import table_of_split
@@ -36,6 +37,7 @@ from tasks.captioning.records import checked, examined, identity, open_split, re
 from tasks.captioning.requests import check_judging, check_requests, in_many_styles, predicted_by
 from tasks.predicting import merge, shard
 from trainers.distributed import World
+from trainers.health import DIFFERENT
 from trainers.objective import Objective
 from trainers.observer import Observer
 
@@ -114,7 +116,7 @@ class Captioning:
             captions = merge(world.gather(captioner.caption(mine, progress=world.is_main, **settings)))
             if not world.is_main:
                 return {}
-            return evaluate_captions(
+            scores = evaluate_captions(
                 requests,
                 captions,
                 scorer="stylecap",
@@ -124,6 +126,7 @@ class Captioning:
                 document_frequency=frequency,
                 tokenizer=config.eval.tokenizer,
             )
+            return scores | {DIFFERENT: different(captions)}
 
         return score
 

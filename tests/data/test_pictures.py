@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.pictures import Pictures, without_suffix
+from data.images import decode
+from data.pictures import Pictures, open_at, without_suffix
 
 
 def draw(path: Path, shade: int) -> None:
@@ -98,6 +99,34 @@ def test_arrays_are_turned_from_bgr(tmp_path: Path) -> None:
     assert "val-2" not in pictures
 
 
+def test_a_picture_is_opened_where_it_lies(tmp_path: Path, archive: Path) -> None:
+    np.savez(tmp_path / "val.npz", image=np.full((2, 3, 3, 3), 7, np.uint8))
+    draw(tmp_path / "folder" / "sub" / "f.png", 99)
+    pictures = Pictures([tmp_path / "folder", archive, tmp_path / "val.npz"])
+    lies = {"sub/f": "folder/sub/f.png", "5": "pictures.zip/5.png", "val-1": "val.npz/val-1"}
+    for image_id, path in lies.items():
+        found = pictures.file_of(image_id)
+        assert found == str(tmp_path / path)
+        with open_at(found) as stream:
+            assert decode(stream).getpixel((0, 0)) == pictures.open(image_id).getpixel((0, 0))
+    assert pictures.file_of("none") is None
+    with pytest.raises(ValueError, match="no picture '9.png'"):
+        open_at(archive / "9.png")
+    with pytest.raises(FileNotFoundError):
+        open_at(tmp_path / "gone.png")
+
+
+def test_a_zip_file_that_was_packed_anew_is_read_anew(tmp_path: Path) -> None:
+    path = tmp_path / "p.zip"
+    for shade in (10, 200):
+        draw(tmp_path / "a.png", shade)
+        with zipfile.ZipFile(path, "w") as target:
+            target.write(tmp_path / "a.png", "a.png")
+        os.utime(path, ns=(shade, shade))
+        with open_at(path / "a.png") as stream:
+            assert decode(stream).getpixel((0, 0)) == (shade, 0, 0)
+
+
 def test_refusals(tmp_path: Path, archive: Path) -> None:
     with pytest.raises(ValueError, match="no such folder or file"):
         Pictures(tmp_path / "nowhere")
@@ -130,15 +159,3 @@ def test_a_damaged_member_is_named(archive: Path) -> None:
 
 def test_only_pictures_lose_their_suffix() -> None:
     assert [without_suffix(name) for name in ("a.jpg", "a.PNG", "v1.2", "a")] == ["a", "a", "v1.2", "a"]
-
-
-def test_only_pictures_in_folders_have_files(tmp_path: Path) -> None:
-    folder, archive = tmp_path / "pictures", tmp_path / "more.zip"
-    folder.mkdir()
-    Image.new("RGB", (2, 2)).save(folder / "a.png")
-    with zipfile.ZipFile(archive, "w") as stream:
-        stream.write(folder / "a.png", "b.png")
-    pictures = Pictures([archive, folder])
-    assert pictures.file_of("a") == str(folder / "a.png")
-    assert pictures.file_of("b") is None
-    assert pictures.file_of("c") is None

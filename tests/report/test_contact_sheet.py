@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+import zipfile
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -65,3 +66,13 @@ def test_the_page_needs_nothing_else_and_suits_phones_and_the_dark(cards: list[C
 def test_a_picture_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="gone.jpg does not exist"):
         html_sheet([Card(str(tmp_path / "gone.jpg"), "Sweet", "x")], "t")
+
+
+def test_a_picture_in_a_zip_file_is_shown(tmp_path: Path, cards: list[Card]) -> None:
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as target:
+        target.write(tmp_path / "a.png", "a.png")
+    packed = Card(str(tmp_path / "all.zip" / "a.png"), "Sweet", "x")
+    [shown] = re.findall(r'src="([^"]+)"', html_sheet([packed], "t"))
+    assert shown == re.findall(r'src="([^"]+)"', html_sheet(cards, "t"))[0]
+    with pytest.raises(ValueError, match="no picture 'b.png'"):
+        html_sheet([Card(str(tmp_path / "all.zip" / "b.png"), "Sweet", "x")], "t")

@@ -17,6 +17,7 @@ from rewards.form import ending, repetition
 from rewards.resources import Resources
 from rewards.style import StyleReward
 from rewards.text import BleuReward, CiderDReward, RougeReward
+from rewards.variety import variety
 
 REFERENCES = ["a dog runs on the grass <eos>", "the brown dog is running <eos>"]
 OTHERS = ["a happy dog looks for love <eos>"]
@@ -81,6 +82,15 @@ def test_ending_by_hand():
     assert values == [[0.0, -1.0, pytest.approx(-2 / 6), pytest.approx(-2 / 10)]]
 
 
+def test_variety_by_hand():
+    tokens = [["a dog runs on grass", "waiting for the bus"], ["a dog runs on grass", "so odd"], ["a dog runs on"]]
+    candidates = [[Candidate(text, True) for text in group] for group in tokens]
+    images = ["a", "a", "b"]  # the first two groups are two styles of one image
+    found = variety(RewardBatch(candidates, tokens, [[""]] * 3, [[]] * 3, ["x", "y", "x"], images))
+    assert found == [[-0.5, 0.0], [-0.5, 0.0], [-1.0]]
+    assert variety(batch("a dog runs on grass", "a dog runs on grass")) == [[0.0, 0.0]]  # one image
+
+
 def test_repetition_by_hand():
     # pairs: "a b", "b a", "a b" again; none in one word
     assert repetition(batch("a b a b", "a b c", "a", "")) == [[pytest.approx(-1 / 3), 0.0, 0.0, 0.0]]
@@ -93,6 +103,8 @@ def test_style_margin_is_positive_in_the_asked_style_and_clipped():
     assert sweet > 0 > dull
     classifier.weights *= 1000
     assert StyleReward(classifier)(batch("sweet love <eos>", "so boring <eos>")) == [[5.0, -5.0]]
+    enough = StyleReward(classifier, most=1.0)
+    assert enough(batch("sweet love <eos>", "so boring <eos>")) == [[1.0, -5.0]]
     with pytest.raises(ValueError, match="no caption in style Gloomy.*such as Cynical, Sweet"):
         StyleReward(classifier)(batch("x", style="Gloomy"))
 
@@ -117,7 +129,7 @@ def test_only_what_is_asked_for_is_built(split: Split, tmp_path: Path):
 
 def test_every_registered_reward_can_be_built_and_scores_a_group(split: Split, tmp_path: Path):
     rewards = build_rewards(FACTORIES, Resources(split, RunFolder(tmp_path)))
-    assert set(rewards) >= {"cider-d", "bleu-4", "rouge-l", "ending", "repetition", "style"}
+    assert set(rewards) >= {"cider-d", "bleu-4", "rouge-l", "ending", "repetition", "style", "style-enough", "variety"}
     for name, reward in rewards.items():
         values = np.asarray(reward(batch("a sweet dog <eos>", "a dull dog")))
         assert values.shape == (1, 2), name

@@ -55,9 +55,9 @@ def test_without_ray_the_remedy_is_said(tmp_path: Path):
 def test_two_workers_run_a_sweep_and_asha_gives_up_what_falls_behind(conf: Path, network_watch: Watch):  # noqa: F811
     sweep = conf.parent / "asha.json"
     document = {
-        "parameters": {"train.lr": [1e-6, 1e-3, 1e-2]},
+        "parameters": {"train.lr": [1e-6, 1e-2]},
         "search": "halving",
-        "trials": 12,
+        "trials": 8,
         "seed": 4,
         "budget": {"levels": [2, 6]},
     }
@@ -71,8 +71,8 @@ def test_two_workers_run_a_sweep_and_asha_gives_up_what_falls_behind(conf: Path,
     network_watch.asked[:] = [url for url in network_watch.asked if urlsplit(url).hostname not in METADATA_HOSTS]
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout.splitlines()[-1])
-    assert summary["trials"] == 3  # equal draws are one
-    assert summary["done"] + summary["stopped"] == 3
+    assert summary["trials"] == 2  # equal draws are one
+    assert summary["done"] + summary["stopped"] == 2
     assert summary["failed"] == 0
     folder = conf.parent / "work_dir" / "sweeps" / "asha"
     assert (Path(summary["best"]["checkpoint"]) / "model.safetensors").exists()

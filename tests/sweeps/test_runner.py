@@ -247,7 +247,7 @@ def conf(tmp_path: Path) -> Path:
 
 def start(conf: Path, name: str) -> subprocess.Popen[str]:
     sweep = conf.parent / f"{name}.json"
-    sweep.write_text(json.dumps({"parameters": {"train.lr": [1e-3, 3e-3, 1e-2]}}))
+    sweep.write_text(json.dumps({"parameters": {"train.lr": [1e-3, 1e-2]}}))
     command = [sys.executable, str(ROOT / "finetune.py"), "sweep", "--sweep", str(sweep), "--conf", str(conf)]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     pipe = subprocess.PIPE
@@ -267,8 +267,8 @@ def test_a_sweep_that_is_killed_and_started_again_ends_the_same(conf: Path):
     for process in (whole, again):
         out, err = process.communicate(timeout=240)
         assert process.returncode == 0, err
-        assert json.loads(out)["done"] == 3
+        assert json.loads(out)["done"] == 2
     boards = [(runs / name / "leaderboard.csv").read_text() for name in ("whole", "killed")]
     assert boards[0] == boards[1]
-    assert len(boards[0].splitlines()) == 4
+    assert len(boards[0].splitlines()) == 3
     assert len(list((runs / "killed").glob("*/checkpoints"))) == 1

@@ -22,7 +22,7 @@ from trainers.policy_gradient import (
     token_entropy,
     token_log_probs,
 )
-from trainers.scst import candidate_logits
+from trainers.rollouts import candidate_logits
 from trainers.update import Updater
 
 KEPT = torch.tensor([[True, True, False], [True, True, True]])

@@ -14,7 +14,8 @@ from preprocessors.collate import Asked
 from rewards.base import Candidate
 from rewards.calculator import Rewards
 from tests.models.nano import BOS, EOS, PAD, PROMPTS, Batch, nano_model, prompt_batch
-from trainers.scst import SelfCritical, candidate_logits, without_forced_end
+from trainers.rollouts import candidate_logits, without_forced_end
+from trainers.scst import SelfCritical
 from trainers.scst_logs import HealthCheck, candidate_logs, reward_logs
 
 VOCAB, K = 40, 3

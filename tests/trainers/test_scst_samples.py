@@ -8,7 +8,8 @@ import numpy as np
 from report import tables
 from rewards.base import Candidate
 from rewards.calculator import Rewards
-from trainers.scst_samples import SampleTable, read_samples, sample_rows
+from trainers.scst_samples import SampleTable, sample_rows
+from trainers.step_rows import read_rows
 
 REQUESTS = [{"image_id": "1", "style": "Dry"}, {"image_id": "2", "style": "Sweet"}]
 CAPTIONS = [[Candidate("greedy", ended=True), Candidate("a dog", ended=False)]] * 2
@@ -41,12 +42,12 @@ def test_each_n_updates_and_from_a_checkpoint_on(tmp_path):
     file = tmp_path / "samples.jsonl"
     table = SampleTable(file, lambda: sample_rows(REQUESTS, CAPTIONS, SCORED, kind="beam", drawn=2), every=3)
     run_to(table, 0, 7)
-    steps = [row["step"] for row in read_samples(file)]
+    steps = [row["step"] for row in read_rows(file)]
     assert steps == [step for step in (1, 3, 6) for _ in range(4)]
     with open(file, "a") as stream:
         stream.write('{"step": 6, "cap')  # a killed run's last line
     run_to(table, 4, 7)  # resumed from update 4: what was after it is sampled again
-    assert [row["step"] for row in read_samples(file)] == steps
-    run: Any = SimpleNamespace(samples=read_samples(file))
+    assert [row["step"] for row in read_rows(file)] == steps
+    run: Any = SimpleNamespace(samples=read_rows(file))
     assert {row["step"] for row in tables.samples(run)} == {1, 3, 6}
     assert tables.samples(SimpleNamespace(samples=[])) == []  # type: ignore[arg-type]

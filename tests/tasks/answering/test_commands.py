@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,23 @@ def test_predict_writes_a_submission_that_score_reads(
         run(capsys, "score", "--kind", "vqa", "--references", tmp_path / "notes.json", "--predictions", path)
     )
     assert scores["overall"] == 100.0
+
+
+def test_pages_show_pictures_that_lie_in_a_zip_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = drawn_files(tmp_path)
+    packed = shutil.make_archive(str(tmp_path / "pictures"), "zip", data["images"])
+    conf = nano(tmp_path, data=data | {"images": packed}, train={"max_steps": 1})
+    for command in ("train", "eval"):
+        run(capsys, "--conf", conf, command)
+    [row, *_] = json.loads((tmp_path / "run" / "predictions.json").read_text())
+    assert row["image"].startswith(f"{packed}/")
+    page = Path(run(capsys, "report", tmp_path / "run").strip()).read_text()
+    assert "no picture" not in page
+    assert "data:image/jpeg;base64," in page
+    asked = Path(row["image"]).stem
+    for source in (["--image", asked, "--question", "what color is it?"], ["--random", 2]):
+        run(capsys, "--conf", conf, "inference", *source)
+        assert "data:image/jpeg;base64," in (tmp_path / "run" / "inference.html").read_text()
 
 
 def test_inference_on_pictures_requests_and_at_random(
