@@ -70,6 +70,8 @@ def export_run(
         raise ValueError(f"{target} exists already: name another place, or remove it yourself")
     if app and target.name.endswith(ARCHIVES):
         raise ValueError(f"{target}: an app is a folder: name one with --out")
+    if app and adapter:
+        raise ValueError("an app needs the whole model: leave out --adapter, or --app")
     source = find_checkpoint(run, checkpoint)
     if not any((source / name).exists() for name in (STYLE_MAP_FILE, SETTINGS_FILE)):
         raise ValueError(
@@ -78,8 +80,6 @@ def export_run(
         )
     if adapter and not is_adapter(source):
         raise ValueError(f"{source} holds no adapter: train with train.lora, or leave --adapter out")
-    if adapter and app:
-        raise ValueError("--app needs the whole model: leave --adapter out")
     with _unfinished(target) as folder:
         files = RunFolder(run)
         _copy_model(source, folder, files, adapter=adapter)
