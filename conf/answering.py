@@ -12,10 +12,12 @@ from conf.typed import opt
 ANSWERING = "visual-question-answering"
 DRAWN = ("demo", "demo-pairs", "demo-next-to")
 """Formats whose data set is drawn under work_dir."""
+CHOOSING = ("vcr", "vcr-rationale")
+"""Formats whose questions bring their choices along."""
 # fmt: off
 Format = Literal[
     "demo", "demo-pairs", "demo-next-to", "plain", "vqa", "gqa", "lxmert", "lxmert-nlvr2", "nlvr2", "nlvr1", "clevr",
-    "shapes", "visual-genome", "imdb",
+    "shapes", "visual-genome", "imdb", "vcr", "vcr-rationale",
 ]
 # fmt: on
 SUBSETS = {"tiny": 512, "fast": 5000}
@@ -194,6 +196,11 @@ class AnswerEvalConfig(ScoringConfig):
         "trar with hard routing: without noise at the temperature that training ended with, or noisy at the highest "
         "one, as the public code evaluates",
     )
+    answers_file: str | None = opt(
+        None,
+        "vcr-rationale: the file that predict wrote of the same split with the model of the answers; eval then says "
+        "Q->AR, and predict writes the leaderboard's whole file",
+    )
     top: int = opt(5, "answers of each question that are written down with their probabilities", low=1)
 
 
@@ -208,6 +215,16 @@ class AnsweringConfig(TaskConfig):
     data: QuestionDataConfig = dataclasses.field(default_factory=QuestionDataConfig)
     train: AnswerTrainConfig = dataclasses.field(default_factory=AnswerTrainConfig)
     eval: AnswerEvalConfig = dataclasses.field(default_factory=AnswerEvalConfig)
+
+    def check(self) -> Iterator[str]:
+        yield from super().check()
+        form = self.data.format
+        if form in CHOOSING and self.model.type != "visualbert":
+            yield f'data.format = "{form}" needs model.type = "visualbert", whose head chooses among given answers'
+        if form in CHOOSING and self.train.loss != "cross-entropy":
+            yield f'data.format = "{form}" has one right choice: set train.loss = "cross-entropy"'
+        if self.eval.answers_file is not None and form != "vcr-rationale":
+            yield 'eval.answers_file belongs to data.format = "vcr-rationale"; remove it'
 
     def splits(self) -> list[str]:
         """The splits that have questions."""

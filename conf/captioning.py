@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from conf.common import LoopConfig, ScoringConfig
 from conf.legacy import Size
+from conf.lora import contradictions, problems
 from conf.typed import opt
 
 # Those of validation: no training run waits for a JVM.
@@ -205,6 +206,12 @@ class TrainConfig(LoopConfig):
     )
     freeze_resnet: bool = opt(False, "do not train the image tower", flag="freeze_resnet")
     freeze_embeddings: bool = opt(False, "do not train the token embeddings")
+    lora: dict[str, Any] = opt(
+        {},
+        "train low-rank matrices beside frozen weights, and the styles' tokens (EXTRAS=lora): "
+        '{"rank": 8, "alpha": 16, "targets": ["q_proj", "v_proj"], "dropout": 0}, of which "rank" must be given; '
+        "{} = train the weights themselves",
+    )
     best_metric: Metric = opt("CIDEr", "validation score that names the best checkpoint")
 
     def check(self) -> Iterator[str]:
@@ -216,6 +223,9 @@ class TrainConfig(LoopConfig):
             )
         if self.tower_lr is not None and self.freeze_resnet:
             yield "train.tower_lr trains the image tower, which train.freeze_resnet keeps as it is; remove one of them"
+        if self.lora:
+            yield from problems(self.lora)
+            yield from contradictions(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -228,6 +238,14 @@ class StyleMlmConfig:
     mask_style_weight: float = opt(0.0, "weight of naming the style that is masked in a prompt with the caption", low=0)
     mask_caption_weight: float = opt(0.0, "weight of restoring a caption with masked words, given its style", low=0)
     mask_ratio: float = opt(0.3, "share of a caption's words that are masked", above=0, below=1)
+    style_token_alone: bool = opt(
+        False, "of the prompt that names the masked style, learn the style's token alone, not its other words"
+    )
+    place: Literal["encoder", "decoder"] = opt(
+        "encoder",
+        "where questions, those of style_matching too, are read: in the encoder, each with a pass of its own; or in "
+        'the decoder, from the pass that the captions have (needs style.place = "decoder")',
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -132,6 +132,11 @@ def _strict(sub: argparse.ArgumentParser) -> None:
 def _inference(sub: argparse.ArgumentParser) -> None:
     source = sub.add_mutually_exclusive_group(required=True)
     source.add_argument("--image", nargs="+", metavar="FILE", help="images to caption, or to ask about")
+    sub.add_argument(
+        "--out",
+        metavar="FILE.jsonl",
+        help="a line for each image, added; --image may then be folders, zip files, patterns in quotes, and lists .txt",
+    )
     source.add_argument(
         "--json",
         metavar="FILE",
@@ -151,7 +156,8 @@ def _inference(sub: argparse.ArgumentParser) -> None:
 @arguments("predict")
 def _predict(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--split", choices=SPLITS, help="split to answer [eval.split]")
-    sub.add_argument("--kind", choices=("vqa", "gqa", "nlvr2", "clevr"), help="form of the file; that of data.format")
+    kinds = ("vqa", "gqa", "nlvr2", "clevr", "vcr")
+    sub.add_argument("--kind", choices=kinds, help="form of the file; that of data.format")
     sub.add_argument("--output", metavar="FILE", help="default: SPLIT_predict in work_dir")
 
 
@@ -164,15 +170,16 @@ def _features(sub: argparse.ArgumentParser) -> None:
     add.add_argument("--naming", default="{stem}", metavar="FORM", help='ids of a folder, such as "CLEVR_{number:06d}"')
     add.add_argument("--detector", default="", metavar="TEXT", help="what made the features, for the record")
     extract = actions.add_parser("extract", help="grid features of pictures, by a frozen network; resumable")
-    extract.add_argument("--images", nargs="+", required=True, metavar="DIR|ZIP")
-    extract.add_argument(
-        "--tower", default="lite0", metavar="NAME", help="lite0, resnet:FILE (torchvision's weights), or pixels"
-    )
     extract.add_argument("--grid", type=count, default=7, metavar="N", help="cells along each side; 7")
-    extract.add_argument(
-        "--side", type=count, default=224, metavar="PIXELS", help="of the square that is looked at; 224"
-    )
-    extract.add_argument("--batch", type=count, default=32, metavar="N", help="pictures at a time; 32")
+    objects = actions.add_parser("vcr", help="regions of VCR's pictures: the whole and every object, cut out")
+    objects.add_argument("files", nargs="+", metavar="FILE.jsonl")
+    for one in (extract, objects):
+        one.add_argument("--images", nargs="+", required=True, metavar="DIR|ZIP")
+        one.add_argument(
+            "--tower", default="lite0", metavar="NAME", help="lite0, resnet:FILE (torchvision's weights), or pixels"
+        )
+        one.add_argument("--side", type=count, default=224, metavar="PIXELS", help="of the square looked at; 224")
+        one.add_argument("--batch", type=count, default=32, metavar="N", help="pictures at a time; 32")
     boxes = actions.add_parser("nlvr1", help="regions of NLVR's drawings, from the boxes that its files describe")
     boxes.add_argument("files", nargs="+", metavar="FILE.json")
     merge = actions.add_parser("merge", help="several stores as one")
@@ -182,9 +189,9 @@ def _features(sub: argparse.ArgumentParser) -> None:
     subset.add_argument("--ids", required=True, metavar="FILE", help="ids, one a line")
     check = actions.add_parser("check", help="look for damage; reads all of it")
     check.add_argument("store", metavar="STORE")
-    for one in (add, extract, boxes, merge, subset):
+    for one in (add, extract, boxes, objects, merge, subset):
         one.add_argument("--out", required=True, metavar="STORE", help="a folder that does not exist yet")
-    for one in (add, extract):
+    for one in (add, extract, objects):
         one.add_argument("--dtype", choices=("float16", "float32"), default="float16", help="of the numbers; float16")
 
 
@@ -231,7 +238,10 @@ def _compare(sub: argparse.ArgumentParser) -> None:
 @arguments("score")
 def _score(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
-        "--kind", choices=("captions", "vqa", "gqa", "nlvr2", "nlvr1", "clevr"), default="captions", help="captions"
+        "--kind",
+        choices=("captions", "vqa", "gqa", "nlvr2", "nlvr1", "clevr", "vcr"),
+        default="captions",
+        help="captions",
     )
     sub.add_argument(
         "--references",

@@ -32,6 +32,7 @@ class LoopConfig:
     warmup_proportion: float = opt(
         0.06, "share of all steps in which the rate rises from 0", low=0, below=1, flag="warm_up"
     )
+    warmup_steps: int = opt(0, "updates of warm-up, in place of train.warmup_proportion; 0 = by that share", low=0)
     schedule: Schedule = opt("polynomial", "how the rate falls after warm-up")
     schedule_every: float = opt(2.0, "warmup_stair: epochs between two drops", above=0)
     schedule_factor: float = opt(

@@ -12,6 +12,8 @@ from conf.typed import opt
 
 PRETRAINING = "vision-language-pretraining"
 LOSSES = ("words", "matched", "objects", "attributes", "features", "answers")
+FOR_VISUALBERT = ("nlvr2", "vcr-pairs")
+"""Formats that one network alone is pre-trained with."""
 MASKING = ("both", "one")
 PHASE = ("epochs", "losses", "masking", "lr", "lr_end", "schedule", "warmup_proportion")
 """What a phase may say; all but its epochs is that of the section `train` where it does not."""
@@ -28,9 +30,10 @@ class PretrainModelConfig(AnswerModelConfig):
 class SentenceDataConfig:
     """Captions and questions, and features of their pictures. Several files have commas between."""
 
-    format: Literal["demo", "plain", "lxmert-pretraining", "coco-captions", "imdb"] = opt(
+    format: Literal["demo", "plain", "lxmert-pretraining", "coco-captions", "imdb", "nlvr2", "vcr-pairs"] = opt(
         "plain",
-        "form of the sentence files; a row of plain without an answer is a caption; demo = drawn under work_dir",
+        "form of the sentence files; a row of plain without an answer is a caption; demo = drawn under work_dir; "
+        "visualbert: nlvr2, sentences about pairs, and vcr-pairs, VCR's questions with one choice each",
     )
     train: str | None = opt(None, "sentences to train on")
     val: str | None = opt(None, "sentences to choose the best checkpoint by")
@@ -89,6 +92,9 @@ class PretrainTrainConfig(LoopConfig):
     optimizer: Literal["adamw", "bertadam", "bertadam-each"] = opt(
         "adamw", "bertadam is the originals': no bias correction; bertadam-each as VisualBERT has it"
     )
+    caption_pairs: Literal["every_epoch", "once"] = opt(
+        "every_epoch", "visualbert: when second captions are drawn; once = the same in all epochs, as its reproduction"
+    )
     train_pooler: bool = opt(True, "visualbert: false leaves the pooler as it is, as the original's training does")
     dropout: float = opt(0.1, "dropout of embeddings, attention and layers", low=0, below=1)
     best_metric: Literal["likelihood", "words", "matched", "answers"] = opt(
@@ -137,6 +143,11 @@ class PretrainingConfig(TaskConfig):
     data: SentenceDataConfig = dataclasses.field(default_factory=SentenceDataConfig)
     train: PretrainTrainConfig = dataclasses.field(default_factory=PretrainTrainConfig)
     eval: ScoringConfig = dataclasses.field(default_factory=ScoringConfig)
+
+    def check(self) -> Iterator[str]:
+        yield from super().check()
+        if self.data.format in FOR_VISUALBERT and self.model.type != "visualbert":
+            yield f'data.format = "{self.data.format}" needs model.type = "visualbert" in pre-training'
 
     def splits(self) -> list[str]:
         """The splits that have sentences."""

@@ -131,9 +131,10 @@ def _coco_rows(content: Any, source: Source) -> Iterator[Row]:
 
 
 def _karpathy_rows(content: Any, source: Source) -> Iterator[Row]:
-    """Rows of `{images: [{filename, filepath?, cocoid?, split, sentences: [{raw}]}]}` that belong to the split.
+    """Rows of `{images: [{filename, filepath?, cocoid?, split, sentences: [{raw, sentiment?}]}]}` of the split.
 
     The image id is `cocoid` where there is one, as in COCO's own files, else the file name without its suffix.
+    Sentences of SentiCap have a sentiment (arXiv:1510.01431), which is their style.
     """
     splits: set[str] = set()
     found = False
@@ -150,13 +151,24 @@ def _karpathy_rows(content: Any, source: Source) -> Iterator[Row]:
         named = "cocoid" in record
         image_id = _image_id(record, "cocoid", source.file, where) if named else Path(filename).stem
         for number, sentence in enumerate(_get(record, "sentences", list, source.file, where)):
-            caption = _get(sentence, "raw", str, source.file, f"{where}, sentence {number}")
-            yield Row(filename, image_id, source.default_style, caption)
+            place = f"{where}, sentence {number}"
+            caption = _get(sentence, "raw", str, source.file, place)
+            yield Row(filename, image_id, _sentiment(sentence, source, place), caption)
     if not found:
         raise ValueError(
             f"{source.file}: no image of split {source.name!r} (the file has {', '.join(sorted(splits)) or 'none'}): "
             "ask for one of these"
         )
+
+
+def _sentiment(sentence: Mapping[str, Any], source: Source, where: str) -> str:
+    """SentiCap's 0 and 1 as names of styles; the default style of sentences without one."""
+    found = sentence.get("sentiment")
+    if found is None:
+        return source.default_style
+    if isinstance(found, bool) or found not in (0, 1):
+        raise _wrong(source.file, f"{where}, key 'sentiment'", "0 (negative) or 1 (positive)", found)
+    return _SENTIMENTS[int(found)]
 
 
 # The rendered demo set is written in Personality-Captions form.
@@ -169,6 +181,7 @@ FORMATS: dict[str, Callable[[Any, Source], Iterator[Row]]] = {
 #: Their rows name pictures by paths that are ready.
 TABLES: dict[str, Callable[[Path, str, Table], Iterator[Row]]] = {"table": table_rows, "messages": message_rows}
 _STYLELESS = ("coco", "karpathy")
+_SENTIMENTS = ("Negative", "Positive")
 _FORMS: dict[type, str] = {str: "a string", int: "an integer", list: "a list"}
 
 

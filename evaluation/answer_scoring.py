@@ -7,12 +7,13 @@ from data.questions.clevr import read_clevr
 from data.questions.files import PathLike, Record, read_json, read_lines, read_object
 from data.questions.records import QuestionId
 from evaluation.submissions import read_submission
+from evaluation.vcr_files import score_vcr
 from metrics.answers.clevr import clevr_report, clevr_scores
 from metrics.answers.gqa import gqa_lines, gqa_scores
 from metrics.answers.nlvr import NlvrScores, nlvr1_image_scores, nlvr1_scores, nlvr2_scores
 from metrics.answers.vqa import Case, vqa_scores
 
-KINDS = ("vqa", "gqa", "nlvr2", "nlvr1", "clevr")
+KINDS = ("vqa", "gqa", "nlvr2", "nlvr1", "clevr", "vcr")
 
 
 def score_submission(
@@ -21,8 +22,9 @@ def score_submission(
     """The official numbers of a submission, as plain values for `json.dumps`.
 
     `references` is VQA's annotations JSON, GQA's questions JSON (with `choices`, GQA's choices JSON, validity and
-    plausibility too), NLVR2's or NLVR's JSON lines, or CLEVR's questions JSON. GQA's consistency is left out where the
-    questions that others entail are not among the references or not answered, as with the balanced file alone.
+    plausibility too), NLVR2's, NLVR's or VCR's JSON lines, or CLEVR's questions JSON. GQA's consistency is left out
+    where the questions that others entail are not among the references or not answered, as with the balanced file
+    alone.
 
     Raises ValueError for another kind, files of another form, and questions without answers; of VQA and NLVR for
     answers to questions that are not there, too, as the official scripts do.
@@ -31,6 +33,8 @@ def score_submission(
         raise ValueError(f"there is no score of kind {kind!r}: choose one of {', '.join(KINDS)}")
     if choices is not None and kind != "gqa":
         raise ValueError(f"choices are given for kind {kind!r}: they belong to gqa")
+    if kind == "vcr":
+        return score_vcr(references, predictions)
     answers = read_submission("nlvr2" if kind == "nlvr1" else kind, predictions)
     try:
         if kind == "gqa":

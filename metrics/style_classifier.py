@@ -57,7 +57,11 @@ class StyleClassifier:
 
     def log_probabilities(self, texts: Sequence[str]) -> np.ndarray:
         """Log-probability of each style for each caption, float64 [captions, styles]."""
-        scores = np.asarray(self.vectors(texts) @ self.weights.T.astype(np.float64)) + self.bias
+        vectors, weights = self.vectors(texts), self.weights
+        if hasattr(vectors, "indices"):  # of so many n-grams a caption has a few
+            used = np.unique(vectors.indices)
+            vectors, weights = vectors[:, used], weights[:, used]
+        scores = np.asarray(vectors @ weights.T.astype(np.float64)) + self.bias
         scores -= scores.max(1, keepdims=True)
         return scores - np.log(np.exp(scores).sum(1, keepdims=True))
 

@@ -49,7 +49,8 @@ def collate(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
     An item holds `patch_image` float [3,H,W], `patch_mask` bool, `prompts` (long [L_i] with bos and eos), `captions`
     (pairs of the prompt's row and long [T_i] with eos), `starts` (the token that each caption starts with) and
-    `requests` (one mapping a caption). The batch holds
+    `requests` (one mapping a caption); where there are `tasks`, also `decoder_inputs` (what the decoder reads of each
+    caption, long [T_i], where it is not the caption after its start, else None). The batch holds
 
     - `patch_images` float [B,3,H,W], `patch_masks` bool [B] (false: the image is absent);
     - `padded`: whether an image is absent or prompts differ in length, a bool: known here without asking a device;
@@ -72,11 +73,13 @@ def collate(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     encoder_index: list[int] = []
     requests: list[Any] = []
     starts: list[int] = []
+    given: list[Tensor | None] = []
     for row, item in enumerate(items):
         encoder_index += [len(prompts) + prompt_row for prompt_row, _ in item["captions"]]
         targets += [target for _, target in item["captions"]]
         requests += item["requests"]
         starts += item["starts"]
+        given += item.get("decoder_inputs") or [None] * len(item["captions"])
         image_index += [row] * len(item["prompts"])
         prompts += item["prompts"]
     target = pad_sequence(targets, batch_first=True, padding_value=PAD)
@@ -87,7 +90,7 @@ def collate(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "image_index": torch.tensor(image_index, dtype=torch.long),
         "input_ids": pad_sequence(prompts, batch_first=True, padding_value=PAD),
         "encoder_index": torch.tensor(encoder_index, dtype=torch.long),
-        "decoder_input_ids": shift_right(targets, starts, target.shape[1]),
+        "decoder_input_ids": shift_right(targets, starts, target.shape[1], given),
         "even": encoder_index == sorted(list(range(len(prompts))) * (len(targets) // len(prompts))),
         "target": target,
         "target_index": target.flatten().ne(PAD).nonzero().flatten(),
@@ -99,10 +102,19 @@ def collate(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return batch
 
 
-def shift_right(targets: Sequence[Tensor], starts: Sequence[int], length: int) -> Tensor:
-    """What the decoder reads to write `targets` (long [T_i] with eos): start, then all but the eos; [N, `length`]."""
+def shift_right(
+    targets: Sequence[Tensor], starts: Sequence[int], length: int, given: Sequence[Tensor | None] = ()
+) -> Tensor:
+    """What the decoder reads to write `targets` (long [T_i] with eos): start, then all but the eos; [N, `length`].
+
+    `given`: what it reads where that is something else.
+    """
     shifted = torch.full((len(targets), length), PAD, dtype=torch.long)
     shifted[:, 0] = torch.tensor(starts)
     for row, target in enumerate(targets):
-        shifted[row, 1 : len(target)] = target[:-1]
+        own = given[row] if given else None
+        if own is None:
+            shifted[row, 1 : len(target)] = target[:-1]
+        else:
+            shifted[row, : len(own)] = own
     return shifted

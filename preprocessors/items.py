@@ -11,7 +11,7 @@ from torch import Tensor
 from models.ofa.tokenization import BOS, EOS, OFATokenizer
 from preprocessors.images import ImageSource, ImageTransform, load_image
 from preprocessors.prompts import Prompt
-from preprocessors.style_tasks import StyleTasks
+from preprocessors.style_tasks import Question, StyleTasks, answer_after
 from preprocessors.targets import mentions_side, target_text
 
 MAX_TARGET_TOKENS = 256  # ModelScope's bound: a "word" of a hundred characters must not outgrow the position table
@@ -101,17 +101,29 @@ class ItemBuilder:
         generator: torch.Generator | None,
         other_caption: str,
     ) -> None:
-        """Add the questions of `tasks` to an item, each a prompt and a caption of its own."""
+        """Add the questions of `tasks` to an item: a caption each, and a prompt where the encoder reads it."""
         captions = [(request.style, self.target_text(request.caption)) for request in requests]
         other = self.target_text(other_caption)
         item["tasks"] = [0] * len(requests)
-        for task, row, text, answer in tasks.questions(captions, self.prompt, generator, other):
-            item["captions"].append((len(item["prompts"]), self._encode_answer(answer)))
-            item["starts"].append(BOS)
-            # Not kept: hardly any of these prompts occurs twice.
-            item["prompts"].append(self._bracketed(text))
-            item["requests"].append(item["requests"][row])
-            item["tasks"].append(task)
+        item["decoder_inputs"] = [None] * len(requests)
+        for question in tasks.questions(captions, self.prompt, generator, other):
+            if question.start is None:
+                row, start = len(item["prompts"]), [BOS]
+                # Not kept: hardly any of these prompts occurs twice.
+                item["prompts"].append(self._bracketed(question.text))
+            else:
+                row = item["captions"][question.row][0]
+                start = [*self.tokenizer.encode_text(question.start + question.text), EOS]
+            answer = self._encode_answer(question.answer)
+            read, target = answer_after(torch.tensor(start), answer, self._scored(question))
+            item["captions"].append((row, target))
+            item["decoder_inputs"].append(read)
+            item["starts"].append(start[0])
+            item["requests"].append(item["requests"][question.row])
+            item["tasks"].append(question.task)
+
+    def _scored(self, question: Question) -> int | None:
+        return None if question.scored is None else self.tokenizer.encode_text(question.scored)[0]
 
     def encode_prompt(self, text: str) -> Tensor:
         """long [L]: bos, the text, eos. Few different prompts exist, so each is encoded once."""

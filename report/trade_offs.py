@@ -48,7 +48,7 @@ def trade_offs(runs: Sequence[EvaluatedRun]) -> list[TradeOff]:
     values = [tuple(100 * value for value in _values(run)) for run in alike]
     recipes: dict[str, str] = {}
     return [
-        TradeOff(run.name, recipes.setdefault(recipe_of(run), run.name), *three, front=best)
+        TradeOff(run.name, recipes.setdefault(recipe_of(run), run.name), *three, best)
         for run, three, best in zip(alike, values, front(values), strict=True)
     ]
 

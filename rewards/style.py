@@ -14,8 +14,8 @@ class StyleReward:
     Above 0 the classifier would name the asked style.
 
     Args:
-        most: nats beyond which there is no more to be had; where it is small, the reward is a constraint, and phrases that
-            pile up the style are worth no more than one word of it.
+        most: nats beyond which there is no more to be had. Where it is small, the reward is a constraint: more words of
+            the style are worth no more than one.
     """
 
     def __init__(self, classifier: StyleClassifier, most: float = _MOST):

@@ -5,17 +5,22 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from data.reading import parse_json
-from serving.asked import Refused, answer_ask, caption_ask, find_system
+from serving.asked import Refused, answer_ask, caption_ask, find_system, look_ask
 from serving.batching import Ask, Batcher, Full
 from serving.chat import chat_ask, completion, streamed
-from serving.systems import System
+from serving.judging import Judges
+from serving.systems import Captions, System
+
+if TYPE_CHECKING:
+    from tasks.captioning.looking import Looked
+    from tasks.captioning.pictures import Written
 
 PAGE = Path(__file__).parent / "page"
 _FILES = {
@@ -80,6 +85,7 @@ class Api:
             "/metrics": ("GET", self._metrics),
             "/v1/models": ("GET", self._models),
             "/v1/captions": ("POST", self._captions),
+            "/v1/attention": ("POST", self._attention),
             "/v1/answers": ("POST", self._answers),
             "/v1/chat/completions": ("POST", self._chat),
         }
@@ -132,7 +138,7 @@ class Api:
         rows = []
         for name, system in self.systems.items():
             about = {"object": "model", "created": int(self.started), "owned_by": "stylecap"}
-            rows.append({"id": name, **about, "task": system.task, "styles": list(system.styles)})
+            rows.append({"id": name, **about, "task": system.task, "styles": list(system.styles), **_abilities(system)})
             rows += [{"id": f"{name}/{style}", **about} for style in system.styles]
         return _json({"object": "list", "data": rows})
 
@@ -143,12 +149,18 @@ class Api:
         with self._decoding:
             ask = caption_ask(system, body, body.get("image"), given)
         found = self._wait(system, ask, request)
-        rows = []
-        for name, beams in found.items():
-            written = [{"text": one.text, "score": round(one.score, 4), "ended": one.ended} for one in beams]
-            best = written[0] if written else {"text": "", "score": None, "ended": False}
-            rows.append({"style": name, "caption": best["text"], "score": best["score"], "beams": written})
-        return _json({"model": system.name, "captions": rows})
+        assert isinstance(system, Captions)
+        judges = system.judges if body.get("judge") is True else None
+        return _json({"model": system.name, "captions": caption_rows(found, judges)})
+
+    def _attention(self, request: Request) -> Response:
+        body = _body(request)
+        system, style = find_system(self.systems, body.get("model"))
+        with self._decoding:
+            ask = look_ask(system, body, style)
+        words = self._wait(system, ask, request)
+        assert isinstance(system, Captions)
+        return _json({"model": system.name, "area": system.area, "words": [_word(one) for one in words]})
 
     def _answers(self, request: Request) -> Response:
         body = _body(request)
@@ -209,6 +221,28 @@ class Api:
                 raise Refused(400, str(error)) from None
             except Exception:  # the batcher has logged it
                 raise Refused(500, "the server failed: its log says why") from None
+
+
+def caption_rows(found: Mapping[str, Sequence["Written"]], judges: Judges | None) -> list[dict[str, Any]]:
+    """A row a style: its best caption, all beams, and what judges of style say of it, where they are asked."""
+    rows = []
+    for name, beams in found.items():
+        written = [{"text": one.text, "score": round(one.score, 4), "ended": one.ended} for one in beams]
+        best = written[0] if written else {"text": "", "score": None, "ended": False}
+        row = {"style": name, "caption": best["text"], "score": best["score"]}
+        judged = {} if judges is None else judges.of(name, str(best["text"]))
+        rows.append(row | judged | {"beams": written})
+    return rows
+
+
+def _word(looked: "Looked") -> dict[str, Any]:
+    cells = looked.cells / max(float(looked.cells.max()), 1e-12)  # 1 where it looks most
+    return {"word": looked.word, "share": round(looked.share, 4), "cells": cells.round(3).tolist()}
+
+
+def _abilities(system: System) -> dict[str, Any]:
+    """What a captioner can do beside captions."""
+    return {"mixes": system.mixes, "judges": list(system.judges.by_name)} if isinstance(system, Captions) else {}
 
 
 def refusal(status: int, reason: str, headers: Mapping[str, str] | None = None) -> Response:

@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 
 from data.images import decode
-from serving.systems import AnswerAsk, Answers, CaptionAsk, Captions, System
+from serving.systems import AnswerAsk, Answers, CaptionAsk, Captions, LookAsk, System
 
 MAX_PIXELS = 40_000_000
 MAX_STYLES = 300
@@ -26,8 +26,10 @@ SEARCH: dict[str, tuple[float, float]] = {
     "length_penalty": (-10.0, 10.0),
 }
 #: Name in a request -> what guidance calls it.
-GUIDANCE = {"intensity": "style", "image_guidance": "image"}
+GUIDANCE = {"style_guidance": "style", "image_guidance": "image"}
+INTENSITY = (0.0, 10.0)
 _GREATEST_GUIDANCE = 20.0
+_LONGEST_STYLE, _LONGEST_CAPTION = 500, 1000
 _MORE_THAN_ENOUGH = 2  # a JPEG may be decoded smaller, as for files
 
 
@@ -57,25 +59,63 @@ def find_system(systems: Mapping[str, System], model: Any) -> tuple[System, str 
 
 def caption_ask(system: System, body: Mapping[str, Any], image: Any, styles: Sequence[Any]) -> CaptionAsk:
     """Captions of `image`, a data: URL, in `styles` (none: all), with the settings in `body`."""
-    if not isinstance(system, Captions):
-        raise Refused(400, f"the model {system.name} answers questions: ask it at /v1/answers")
+    captions = _captions(system)
     if not isinstance(styles, list) or not all(isinstance(style, str) for style in styles) or len(styles) > MAX_STYLES:
         raise Refused(400, f"styles must be a list of at most {MAX_STYLES} names")
-    try:
-        names = tuple(dict.fromkeys(system.canonical(style) for style in styles)) or system.styles
-    except ValueError as error:
-        raise Refused(400, str(error)) from None
+    names, asked_for = _styles(captions, styles, body)
     search = {name: number(body, name, *bounds) for name, bounds in SEARCH.items() if body.get(name) is not None}
     if search.get("min_len", 0) > search.get("max_len_b", SEARCH["max_len_b"][1]):
         raise Refused(400, "min_len is above max_len_b: lower it")
-    asked = {name: body[name] for name in GUIDANCE if body.get(name) is not None}
-    strengths = {GUIDANCE[name]: number(body, name, -_GREATEST_GUIDANCE, _GREATEST_GUIDANCE) for name in asked}
-    if strengths.get("style") and len(system.styles) < 2:
-        raise Refused(400, "intensity needs a model of at least two styles: leave it out")
+    guided = [name for name in GUIDANCE if body.get(name) is not None]
+    strengths = {GUIDANCE[name]: number(body, name, -_GREATEST_GUIDANCE, _GREATEST_GUIDANCE) for name in guided}
+    if strengths.get("style") and len(captions.styles) < 2:
+        raise Refused(400, "style_guidance needs a model of at least two styles: leave it out")
     content = bytes_of(image)
-    picture = system.prepare(picture_of(content, system.draft_size))
-    digest = hashlib.sha256(content).hexdigest()
-    return CaptionAsk(digest, picture, names, tuple(sorted(search.items())), tuple(sorted(strengths.items())))
+    return CaptionAsk(
+        hashlib.sha256(content).hexdigest(),
+        captions.prepare(picture_of(content, captions.draft_size)),
+        asked_for,
+        names,
+        tuple(sorted(search.items())),
+        tuple(sorted(strengths.items())),
+    )
+
+
+def look_ask(system: System, body: Mapping[str, Any], style: str | None) -> LookAsk:
+    """Where a model looks for each word of the caption in `body`; `style` is the one in the model's name."""
+    captions = _captions(system)
+    given, caption = body.get("style", style), body.get("caption")
+    if not isinstance(given, str):
+        raise Refused(400, "style must be the name of one style")
+    if not isinstance(caption, str) or not caption.strip() or len(caption) > _LONGEST_CAPTION:
+        raise Refused(400, f"caption must be a text of 1 to {_LONGEST_CAPTION} characters")
+    _, asked_for = _styles(captions, [given], body)
+    picture = captions.prepare(picture_of(bytes_of(body.get("image")), captions.draft_size))
+    return LookAsk(picture, asked_for[0], caption)
+
+
+def _captions(system: System) -> Captions:
+    if not isinstance(system, Captions):
+        raise Refused(400, f"the model {system.name} answers questions: ask it at /v1/answers")
+    return system
+
+
+def _styles(
+    system: Captions, styles: Sequence[str], body: Mapping[str, Any]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The names of what is asked for (all, where that is nothing), and the same with the intensity in `body`."""
+    if any(len(style) > _LONGEST_STYLE for style in styles):
+        raise Refused(400, f"a style has more than {_LONGEST_STYLE} characters: shorten it")
+    intensity = number(body, "intensity", *INTENSITY) if body.get("intensity") is not None else 1.0
+    try:
+        names = tuple(dict.fromkeys(system.canonical(style) for style in styles)) or system.styles
+        asked_for = tuple(system.strengthened(name, intensity) for name in names)
+        if intensity != 1.0:
+            for style in asked_for:
+                system.check(style)
+    except ValueError as error:
+        raise Refused(400, str(error)) from None
+    return names, asked_for
 
 
 def answer_ask(system: System, body: Mapping[str, Any], images: Sequence[Any], question: Any) -> AnswerAsk:

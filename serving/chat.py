@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from serving.asked import MAX_BEAMS, SEARCH, Refused, answer_ask, caption_ask, number
+from serving.asked import GUIDANCE, MAX_BEAMS, SEARCH, Refused, answer_ask, caption_ask, number
 from serving.systems import AnswerAsk, Answers, CaptionAsk, System
 
 #: Settings of a chat that say how many tokens may be written.
@@ -46,7 +46,8 @@ def chat_ask(system: System, style: str | None, body: Mapping[str, Any]) -> tupl
             400,
             f"no style: name one in model ({system.name}/STYLE) or under style; /v1/models has {len(system.styles)}",
         )
-    settings: dict[str, Any] = {name: value for name, value in body.items() if name in (*SEARCH, "intensity")}
+    known = (*SEARCH, *GUIDANCE, "intensity")
+    settings: dict[str, Any] = {name: value for name, value in body.items() if name in known}
     low, high = SEARCH["max_len_b"]
     length = next((body[name] for name in _LENGTHS if body.get(name) is not None), None)
     if length is not None:

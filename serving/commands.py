@@ -31,12 +31,15 @@ def export(args: argparse.Namespace) -> int:
     """Copy the best model of a run with a model card into a folder or a .tar.gz of its own; print its path.
 
     It holds what inference needs, in the form that ModelScope and transformers read, the run's configuration and
-    scores, and a checksum of every file. Nothing is overwritten, and nothing of the run is removed.
+    scores, and a checksum of every file. Nothing is overwritten, and nothing of the run is removed. What train.lora
+    trained is added to the weights, or, with --adapter, kept alone. With --app it also holds what Hugging Face Spaces
+    and ModelScope Studio start as it is: app.py, requirements.txt and the code.
     """
     with results_only():
         from serving.sharing import export_run
 
-        path = export_run(args.run, args.out, data_license=args.data_license)
+        kept = {"data_license": args.data_license, "adapter": args.adapter, "app": args.app}
+        path = export_run(args.run, args.out, **kept)
     write(str(path))
     return 0
 
@@ -46,6 +49,8 @@ def _export(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("run", metavar="RUN", help="folder of a run")
     sub.add_argument("--out", required=True, metavar="DIR|FILE.tar.gz", help="what does not exist yet")
     sub.add_argument("--data-license", metavar="TEXT", help="licence of the training data, for the card")
+    sub.add_argument("--adapter", action="store_true", help="of a run with train.lora: the adapter without its model")
+    sub.add_argument("--app", action="store_true", help="make it an app of Hugging Face Spaces and ModelScope Studio")
 
 
 @command("import")

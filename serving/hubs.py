@@ -4,7 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from serving.sharing import verify
+from serving.sharing import files_of, verify
+from serving.space import APP
 
 HUBS = {"hf": "Hugging Face", "ms": "ModelScope"}
 Upload = Callable[[str, Path, bool], None]
@@ -34,7 +35,7 @@ def push(
     if not path.is_dir():
         raise ValueError(f"{path} is no folder: export the run first, with --out FOLDER")
     verify(path)
-    files = {file.name: file.stat().st_size for file in sorted(path.iterdir())}
+    files = {name: (path / name).stat().st_size for name in files_of(path)}
     if not dry_run:
         (upload or {"hf": _to_hugging_face, "ms": _to_modelscope}[hub])(repository, path, private)
     return {"hub": HUBS[hub], "repository": repository, "files": files, "sent": not dry_run}
@@ -44,8 +45,10 @@ def _to_hugging_face(repository: str, folder: Path, private: bool) -> None:
     from huggingface_hub import HfApi
 
     api = HfApi()
-    api.create_repo(repository, private=private, exist_ok=True)
-    api.upload_folder(repo_id=repository, folder_path=folder)
+    app = (folder / APP).exists()
+    kind = "space" if app else "model"
+    api.create_repo(repository, private=private, exist_ok=True, repo_type=kind, space_sdk="gradio" if app else None)
+    api.upload_folder(repo_id=repository, folder_path=folder, repo_type=kind)
 
 
 def _to_modelscope(repository: str, folder: Path, private: bool) -> None:

@@ -18,6 +18,7 @@ def model_card(
     parameters: int,
     data_license: str | None,
     links: Mapping[str, str] | None = None,
+    adapter_of: str | None = None,
 ) -> str:
     """A README.md in Markdown.
 
@@ -30,6 +31,7 @@ def model_card(
         parameters: of the model, in all.
         data_license: of the training data, as the user gives it.
         links: tracker -> where it shows the run.
+        adapter_of: the model that this is a LoRA adapter of; None for a whole model.
     """
     start = ((conf or {}).get("model") or {}).get("checkpoint")
     data = (conf or {}).get("data") or {}
@@ -43,7 +45,7 @@ def model_card(
         "",
         f"# {name}",
         "",
-        f"An OFA of {parameters / 1e6:.1f} M parameters that captions images in {len(styles)} styles: "
+        f"{_kind(parameters, adapter_of)} that captions images in {len(styles)} styles: "
         f"{', '.join(list(styles)[:12])}{', …' if len(styles) > 12 else ''}.",
         "",
         "## How it was made",
@@ -102,3 +104,9 @@ def _table(metrics: Mapping[str, Any] | None) -> list[str]:
     said = [] if accuracy is None else ["", f"Style accuracy {100 * accuracy:.1f}%, by a classifier of human captions."]
     title = f"## Scores x 100 on {metrics.get('n_captions')} captions of split {metrics.get('split', '?')}"
     return [title, "", head, "|" + " --- |" * (len(_SCORES) + 1), *lines, *said, ""]
+
+
+def _kind(parameters: int, adapter_of: str | None) -> str:
+    if adapter_of is None:
+        return f"An OFA of {parameters / 1e6:.1f} M parameters"
+    return f"A LoRA adapter of {parameters / 1e3:.1f} thousand parameters, of the OFA `{adapter_of}`,"

@@ -21,14 +21,27 @@ def run_server(
     size: int,
     limit: int,
     seconds: float,
+    names: Sequence[str] | None = None,
+    within: Sequence[str] = (),
 ) -> None:
-    """Serves the models in `folders` until it is interrupted. ValueError for what cannot be served, or not there."""
+    """Serves the models in `folders` until it is interrupted. ValueError for what cannot be served, or not there.
+
+    `names` are the models' in place of the folders'; `within` as in `web.Server`.
+    """
     server = make_server(
-        folders, host=host, port=port, key_file=key_file, device=device, size=size, limit=limit, seconds=seconds
+        folders,
+        host=host,
+        port=port,
+        key_file=key_file,
+        device=device,
+        size=size,
+        limit=limit,
+        seconds=seconds,
+        names=names,
+        within=within,
     )
-    names = ", ".join(server.api.systems)
-    LOGGER.info("%s: open %s in a browser; Ctrl-C ends it", names, server.url)
-    if not is_loopback(host) and key_file is None:
+    LOGGER.info("%s: open %s in a browser; Ctrl-C ends it", ", ".join(server.api.systems), server.url)
+    if not is_loopback(host) and key_file is None and not within:
         LOGGER.warning("anyone who reaches %s can ask: --api-key-file FILE asks them for a key", server.url)
     try:
         server.serve_forever()
@@ -47,12 +60,15 @@ def make_server(
     size: int = 32,
     limit: int = 256,
     seconds: float = 60,
+    names: Sequence[str] | None = None,
+    within: Sequence[str] = (),
 ) -> Server:
     """A server that listens already; `serve_forever` answers."""
     key = None if key_file is None else _key(key_file)
-    api = Api(open_systems(folders, device=device, most=size), size=size, limit=limit, seconds=seconds, key=key)
+    systems = open_systems(folders, names, device=device, most=size)
+    api = Api(systems, size=size, limit=limit, seconds=seconds, key=key)
     try:
-        return Server(api, host, port)
+        return Server(api, host, port, within)
     except ValueError:
         api.close()
         raise

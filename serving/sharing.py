@@ -12,11 +12,21 @@ from pathlib import Path
 
 from data.files import read_object
 from data.run_folder import RunFolder
-from models.ofa.saving import SAFETENSORS_FILE
+from models.ofa.adapters import (
+    ADAPTER_CONFIG,
+    ADAPTER_FILE,
+    base_of,
+    is_adapter,
+    read_adapter_config,
+    rename_base,
+)
+from models.ofa.checkpoints import load_model
+from models.ofa.saving import SAFETENSORS_FILE, write_weights
 from models.ofa.styles import STYLE_MAP_FILE, StyleMap
 from serving.answerer_card import answerer_card
 from serving.archives import pack, unpack
 from serving.model_card import model_card
+from serving.space import add_app
 from tasks.answering.models import SETTINGS_FILE
 from tasks.evaluating import find_checkpoint
 from trainers.checkpointing import STATE_FILE
@@ -27,41 +37,59 @@ ARCHIVES = (".tar.gz", ".tgz")
 _CHUNK = 2**20
 
 
-def export_run(run: str, out: str, *, checkpoint: str | None = None, data_license: str | None = None) -> Path:
+def export_run(
+    run: str,
+    out: str,
+    *,
+    checkpoint: str | None = None,
+    data_license: str | None = None,
+    adapter: bool = False,
+    app: bool = False,
+) -> Path:
     """Copy what inference needs of a run's best checkpoint, with a model card and what is known of the run.
+
+    An adapter (`train.lora`) is added to the weights of its model, unless it is to be kept alone.
 
     Args:
         run: the run's folder.
         out: a folder or an archive (.tar.gz) that does not exist yet.
         checkpoint: another one than the run's best.
         data_license: of the training data, for the card.
+        adapter: keep the adapter alone; it names the model that the run started from.
+        app: add what makes the folder an app of Hugging Face Spaces and ModelScope Studio.
 
     Returns:
         `out`. It is there only when every file in it has been read back and has its checksum.
 
     Raises:
-        ValueError: no checkpoint, one that is not this project's, or something at `out` already.
+        ValueError: no checkpoint, one that is not this project's, something at `out` already, or an app as an archive.
         OSError: it could not be written; nothing is left of it.
     """
     target = Path(out)
     if target.exists():
         raise ValueError(f"{target} exists already: name another place, or remove it yourself")
+    if app and target.name.endswith(ARCHIVES):
+        raise ValueError(f"{target}: an app is a folder: name one with --out")
+    if app and adapter:
+        raise ValueError("an app needs the whole model: leave out --adapter, or --app")
     source = find_checkpoint(run, checkpoint)
     if not any((source / name).exists() for name in (STYLE_MAP_FILE, SETTINGS_FILE)):
         raise ValueError(
             f"{source} has no {STYLE_MAP_FILE} (nor {SETTINGS_FILE}): only checkpoints of this project's runs can be "
             "exported"
         )
+    if adapter and not is_adapter(source):
+        raise ValueError(f"{source} holds no adapter: train with train.lora, or leave --adapter out")
     with _unfinished(target) as folder:
-        for file in sorted(source.iterdir()):
-            if file.is_file() and file.name != STATE_FILE:
-                shutil.copyfile(file, folder / file.name)
         files = RunFolder(run)
-        for file in (files.conf, files.metrics, files.document_frequency):
+        _copy_model(source, folder, files, adapter=adapter)
+        judges = (files.style_evaluator, files.sentence_evaluator)
+        for file in (files.conf, files.metrics, files.document_frequency, *judges):
             if file.exists():
                 shutil.copyfile(file, folder / file.name)
         name = Path(run).resolve().name
-        (folder / CARD).write_text(_card(name, Path(run), folder, data_license), encoding="utf-8")
+        card = _card(name, Path(run), folder, data_license)
+        (folder / CARD).write_text(add_app(folder, name, card) if app else card, encoding="utf-8")
         _write_checksums(folder)
         verify(folder)
         if target.name.endswith(ARCHIVES):
@@ -73,6 +101,20 @@ def export_run(run: str, out: str, *, checkpoint: str | None = None, data_licens
         else:
             os.replace(folder, target)
     return target
+
+
+def _copy_model(source: Path, folder: Path, files: RunFolder, *, adapter: bool) -> None:
+    """A checkpoint's model; an adapter is added to the weights, or kept alone."""
+    merged = is_adapter(source) and not adapter
+    left = {STATE_FILE, ADAPTER_FILE, ADAPTER_CONFIG} if merged else {STATE_FILE}
+    for file in sorted(source.iterdir()):
+        if file.is_file() and file.name not in left:
+            shutil.copyfile(file, folder / file.name)
+    if merged:
+        model = load_model(source)
+        write_weights(folder, model, model.state_dict(), ("safetensors",))
+    elif adapter:
+        rename_base(folder, _start_of(files) or str(base_of(source).resolve()))
 
 
 def import_archive(archive: str, out: str) -> Path:
@@ -93,7 +135,7 @@ def import_archive(archive: str, out: str) -> Path:
             verify(found)
         except ValueError as error:
             raise ValueError(f"{archive}: refused: {str(error).removeprefix(f'{found} ')}") from error
-        if not (found / SAFETENSORS_FILE).is_file():
+        if not (found / SAFETENSORS_FILE).is_file() and not is_adapter(found):
             raise ValueError(f"{archive}: refused: it has no {SAFETENSORS_FILE}, so it is no exported model")
         os.replace(found, target)
     return target
@@ -106,7 +148,7 @@ def verify(folder: Path) -> None:
     sums = read_object(folder / CHECKSUMS)
     if not all(isinstance(expected, str) for expected in sums.values()):
         raise ValueError(f"{folder / CHECKSUMS} holds other things than checksums: get it again")
-    files = {path.name for path in folder.iterdir()} - {CHECKSUMS}
+    files = set(files_of(folder)) - {CHECKSUMS}
     for name in sorted(files ^ sums.keys()):
         raise ValueError(f"{name} is {'not listed in' if name in files else 'missing, but listed in'} {CHECKSUMS}")
     for name, expected in sums.items():
@@ -130,7 +172,8 @@ def _card(name: str, run: Path, folder: Path, data_license: str | None) -> str:
     files = RunFolder(run)
     conf = read_object(files.conf) if files.conf.exists() else None
     metrics = read_object(files.metrics) if files.metrics.exists() else None
-    with safe_open(folder / SAFETENSORS_FILE, framework="np") as file:
+    alone = is_adapter(folder)
+    with safe_open(folder / (ADAPTER_FILE if alone else SAFETENSORS_FILE), framework="np") as file:
         parameters = sum(prod(file.get_slice(key).get_shape()) for key in file.keys())  # noqa: SIM118  not a dict
     if (folder / SETTINGS_FILE).exists():
         return answerer_card(
@@ -150,7 +193,14 @@ def _card(name: str, run: Path, folder: Path, data_license: str | None) -> str:
         parameters=parameters,
         data_license=data_license,
         links=_links(files),
+        adapter_of=read_adapter_config(folder)["base_model_name_or_path"] if alone else None,
     )
+
+
+def _start_of(files: RunFolder) -> str | None:
+    """What a run says that it started from: a folder, by its whole path, or a hub id; None for nothing."""
+    start = (read_object(files.conf).get("model") or {}).get("checkpoint") if files.conf.exists() else None
+    return str(Path(start).resolve()) if start and Path(start).exists() else start
 
 
 def _links(files: RunFolder) -> dict[str, str]:
@@ -158,6 +208,12 @@ def _links(files: RunFolder) -> dict[str, str]:
     known = read_object(files.trackers) if files.trackers.exists() else {}
     urls = {name: one.get("url") for name, one in known.items() if isinstance(one, dict)}
     return {name: url for name, url in urls.items() if isinstance(url, str)}
+
+
+def files_of(folder: Path) -> list[str]:
+    """What a folder holds, but for what Python leaves beside code that ran there."""
+    found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return sorted(path.as_posix() for path in found if "__pycache__" not in path.parts)
 
 
 def _checksum(path: Path) -> str:
@@ -169,5 +225,5 @@ def _checksum(path: Path) -> str:
 
 
 def _write_checksums(folder: Path) -> None:
-    sums = {path.name: _checksum(path) for path in sorted(folder.iterdir())}
+    sums = {name: _checksum(folder / name) for name in files_of(folder)}
     (folder / CHECKSUMS).write_text(json.dumps(sums, indent=1) + "\n", encoding="utf-8")

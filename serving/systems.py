@@ -9,8 +9,13 @@ from typing import Any, ClassVar
 from PIL import Image
 
 from data.run_folder import RunFolder
+from models.ofa.mixtures import mixture_text, parse_mixture, with_intensity
 from models.ofa.styles import STYLE_MAP_FILE
+from serving.judging import find_judges
 from tasks.answering.models import SETTINGS_FILE
+
+#: Of a style in a mixture: what is further away means nothing to a model.
+GREATEST_WEIGHT = 20.0
 
 
 @dataclass(frozen=True)
@@ -19,12 +24,14 @@ class CaptionAsk:
 
     Attributes:
         picture: what `Captions.prepare` made of it; `digest` tells pictures apart.
+        styles: what the model is asked for, intensity included; `names`, what the client calls each.
         search, guidance: settings of the search, and strengths of style and image, as pairs of name and value.
     """
 
     digest: str
     picture: Any
     styles: tuple[str, ...]
+    names: tuple[str, ...]
     search: tuple[tuple[str, Any], ...] = ()
     guidance: tuple[tuple[str, float], ...] = ()
 
@@ -35,6 +42,23 @@ class CaptionAsk:
     @property
     def size(self) -> int:
         return len(self.styles)
+
+
+@dataclass(frozen=True)
+class LookAsk:
+    """Where the model looks in a picture for each word of a caption in a style."""
+
+    picture: Any
+    style: str
+    caption: str
+
+    @property
+    def kind(self) -> Hashable:
+        return LookAsk
+
+    @property
+    def size(self) -> int:
+        return 1
 
 
 @dataclass(frozen=True)
@@ -59,13 +83,29 @@ class Captions:
 
     task: ClassVar[str] = "captions"
 
-    def __init__(self, name: str, folder: Path, *, device: str = "auto", most: int = 32) -> None:
+    def __init__(
+        self, name: str, folder: Path, *, device: str = "auto", most: int = 32, judged_by: Sequence[Path] = ()
+    ) -> None:
+        """`judged_by`: folders that may hold the judges of style that an evaluation wrote."""
         from tasks.captioning.captioner import Captioner
 
         self.name, self.most = name, most
         self.captioner = Captioner.from_directory(folder, device=device)
         self.styles = self.captioner.styles
+        self._known = self.captioner.preprocessor.style_map
         self._transform = self.captioner.preprocessor.builder.transform
+        self.judges = find_judges(judged_by, self._known)
+
+    @property
+    def mixes(self) -> bool:
+        """Whether styles can be mixed and made stronger."""
+        return len(self.styles) > 1 and self.captioner.preprocessor.builder.prompt.tokenize_style
+
+    @property
+    def area(self) -> tuple[float, float, float, float]:
+        """The part of a picture that the model sees, in shares of its width and height: left, top, right, bottom."""
+        margin = (1 - self._transform.patch_image_size / self._transform.max_image_size) / 2
+        return margin, margin, 1 - margin, 1 - margin
 
     @property
     def draft_size(self) -> int:
@@ -77,11 +117,37 @@ class Captions:
         return self._transform.resize(picture)
 
     def canonical(self, style: str) -> str:
-        """The style's name as the model knows it. ValueError, with the nearest names, for one that it does not."""
-        self.captioner.preprocessor.builder.prompt.text(style)
-        return self.captioner.canonical(style)
+        """The name of a style, or a mixture of styles, as the model knows it.
 
-    def run(self, asked: Sequence[CaptionAsk]) -> list[dict[str, list[Any]]]:
+        ValueError, with the nearest names, for one that it does not, and for a mixture that it cannot write in.
+        """
+        self.check(style)
+        mixture = parse_mixture(style, self._known)
+        if mixture is None:
+            return self.captioner.canonical(style)
+        if max(map(abs, mixture.values())) > GREATEST_WEIGHT:
+            raise ValueError(f'style "{style[:100]}": a weight is above {GREATEST_WEIGHT:g}: lower it')
+        return mixture_text(mixture)
+
+    def check(self, style: str) -> None:
+        """ValueError for a style, a mixture or a description that the model cannot write in."""
+        from tasks.captioning.mixing import own_vectors
+
+        preprocessor = self.captioner.preprocessor
+        if not own_vectors(self.captioner.model, preprocessor, [style]):
+            preprocessor.builder.prompt.text(style)
+
+    def strengthened(self, style: str, intensity: float) -> str:
+        """What is asked for so that a style, or a mixture, is so strong."""
+        return with_intensity(style, intensity, self._known)
+
+    def run(self, asked: Sequence[Any]) -> Sequence[Any]:
+        """The answers to requests of one kind."""
+        if isinstance(asked[0], LookAsk):
+            return [self.captioner.looked_at(one.picture, one.style, one.caption) for one in asked]
+        return self._captions(asked)
+
+    def _captions(self, asked: Sequence[CaptionAsk]) -> list[dict[str, list[Any]]]:
         """For each request its styles with the captions of all beams; styles of one picture share a pass."""
         from tasks.captioning.decoding import Guidance
 
@@ -99,7 +165,9 @@ class Captions:
             )
             for (digest, styles), beams in zip(part, rows, strict=True):
                 found |= {(digest, style): beam for style, beam in zip(styles, beams, strict=True)}
-        return [{style: found[ask.digest, style] for style in ask.styles} for ask in asked]
+        return [
+            {name: found[ask.digest, style] for name, style in zip(ask.names, ask.styles, strict=True)} for ask in asked
+        ]
 
 
 class Answers:
@@ -132,15 +200,16 @@ class Answers:
 System = Captions | Answers
 
 
-def open_systems(folders: Sequence[str], *, device: str = "auto", most: int = 32) -> dict[str, System]:
-    """The models in exported folders, checkpoints or runs, by name: the folder's, which must differ.
+def open_systems(
+    folders: Sequence[str], names: Sequence[str] | None = None, *, device: str = "auto", most: int = 32
+) -> dict[str, System]:
+    """The models in exported folders, checkpoints or runs, by name: one of `names`, or the folder's; they must differ.
 
     Raises ValueError for a folder that is none, and for two of one name.
     """
     systems: dict[str, System] = {}
-    for given in folders:
+    for given, name in zip(folders, names or [Path(one).resolve().name for one in folders], strict=True):
         folder = Path(given)
-        name = folder.resolve().name
         best = RunFolder(folder).checkpoints / "best"
         place = best if best.is_dir() else folder
         if name in systems:
@@ -148,7 +217,9 @@ def open_systems(folders: Sequence[str], *, device: str = "auto", most: int = 32
         if (place / SETTINGS_FILE).is_file():
             systems[name] = Answers(name, place, device=device, most=most)
         elif (place / STYLE_MAP_FILE).is_file():
-            systems[name] = Captions(name, place, device=device, most=most)
+            run = place.resolve().parents[1]
+            judged_by = [place, *([run] if RunFolder(run).checkpoints == place.resolve().parent else [])]
+            systems[name] = Captions(name, place, device=device, most=most, judged_by=judged_by)
         else:
             raise ValueError(
                 f"{given} holds no model of this project (no {STYLE_MAP_FILE}, no {SETTINGS_FILE}): name a run, a "

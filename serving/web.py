@@ -11,6 +11,7 @@ import socket
 import sys
 import threading
 import urllib.parse
+from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -22,7 +23,7 @@ _MOST_CONNECTIONS = 1000
 _IDLE_S = 60
 _SAFE = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
-    "media-src 'self' blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "media-src 'self' blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors {}",
     "Cache-Control": "no-store",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
@@ -32,14 +33,18 @@ _SAFE = {
 
 
 class Server(ThreadingHTTPServer):
-    """Serves an `Api` on `host`:`port` (0: any that is free) until `shutdown`."""
+    """Serves an `Api` on `host`:`port` (0: any that is free) until `shutdown`.
+
+    `within`: addresses of sites that may show the page within theirs, and whose proxies hand requests on: the server is
+    then everybody's, and whose page asks is not looked at.
+    """
 
     daemon_threads = True
     request_queue_size = 512
     allow_reuse_address = True
 
-    def __init__(self, api: Api, host: str = "127.0.0.1", port: int = 7860) -> None:
-        self.api = api
+    def __init__(self, api: Api, host: str = "127.0.0.1", port: int = 7860, within: Sequence[str] = ()) -> None:
+        self.api, self.within = api, tuple(within)
         self.only_here = is_loopback(host)
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._room = threading.BoundedSemaphore(_MOST_CONNECTIONS)
@@ -83,6 +88,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._answer()
 
+    def do_HEAD(self) -> None:  # how some proxies look whether a server lives
+        self._answer()
+
     def do_POST(self) -> None:
         self._answer()
 
@@ -96,7 +104,8 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(length)
         headers = {name.lower(): value for name, value in self.headers.items()}
         path = urllib.parse.urlsplit(self.path).path
-        return self.server.api.answer(Request(self.command, path, headers, body, self._gone))
+        method = "GET" if self.command == "HEAD" else self.command
+        return self.server.api.answer(Request(method, path, headers, body, self._gone))
 
     def _refused(self) -> Response | None:
         """Why a request is not even read."""
@@ -105,7 +114,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.server.only_here and not is_loopback(_host(self.headers.get("Host", ""))):
             # Another name that leads here: a page from elsewhere may have made its own name point to this machine.
             refused = refusal(403, "this server is asked by this machine's name only: localhost or 127.0.0.1")
-        elif not self._same_origin():
+        elif not self.server.within and not self._same_origin():
             refused = refusal(403, "pages of other servers may not ask this one")
         elif "Transfer-Encoding" in self.headers or not length.isascii() or not length.isdigit():
             refused = refusal(411, "the body needs a Content-Length")
@@ -128,10 +137,12 @@ class _Handler(BaseHTTPRequestHandler):
         fields = {"Content-Type": response.kind, "Content-Length": str(len(response.body))}
         if self.close_connection:
             fields["Connection"] = "close"
-        for name, value in (fields | _SAFE | dict(response.headers)).items():
+        fields |= {name: value.format(" ".join(self.server.within) or "'none'") for name, value in _SAFE.items()}
+        for name, value in (fields | dict(response.headers)).items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(response.body)
+        if self.command != "HEAD":
+            self.wfile.write(response.body)
 
     def _gone(self) -> bool:
         """Whether the client has closed its end."""

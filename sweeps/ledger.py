@@ -91,8 +91,10 @@ def _is_whole(checkpoint: Path) -> bool:
     """Whether the weights are all there: a safetensors file says at its start how long it is."""
     from safetensors import SafetensorError, safe_open
 
+    from models.ofa.adapters import ADAPTER_FILE, is_adapter
+
     try:
-        with safe_open(checkpoint / "model.safetensors", framework="np") as file:
+        with safe_open(checkpoint / (ADAPTER_FILE if is_adapter(checkpoint) else "model.safetensors"), "np") as file:
             return bool(file.keys())
     except (OSError, SafetensorError):
         return False

@@ -18,6 +18,8 @@ INFERENCE = {
     "visual-question-answering": ("tasks.answering.inference", "questions"),
 }
 """Task -> where its `run_inference` is, and the argument that says what is asked of an image."""
+BULK = {"stylish-image-captioning": "tasks.captioning.bulk"}
+"""Task -> where its `run_bulk` is, for tasks that write about any number of pictures into a file of lines."""
 PREDICTION = {"visual-question-answering": "tasks.answering.submitting"}
 """Task -> where its `run_prediction` is, for tasks whose data sets have a server that scores."""
 
@@ -28,6 +30,14 @@ def inference_of(config: Any) -> tuple[Callable[..., list[dict[str, Any]]], str]
         raise ValueError(f"the task {config.task} has no inference; there is one of {', '.join(INFERENCE)}")
     module, name = INFERENCE[config.task]
     return import_module(module).run_inference, name
+
+
+def bulk_of(config: Any) -> Callable[..., dict[str, int]]:
+    """The function that writes lines about many pictures for a configuration's task. ValueError for none."""
+    if config.task not in BULK:
+        raise ValueError(f"--out does not go with the task {config.task}: leave it out; it is for {', '.join(BULK)}")
+    run: Callable[..., dict[str, int]] = import_module(BULK[config.task]).run_bulk
+    return run
 
 
 def prediction_of(config: Any) -> Callable[..., Any]:

@@ -22,7 +22,7 @@ from trainers.distributed import World
 from trainers.loop import Loop, Rate
 from trainers.memory import keep_freed_memory
 from trainers.optimizer import optimizer_of
-from trainers.schedules import learning_rate_of, phased_rate
+from trainers.schedules import learning_rate_of, phased_rate, rate_after
 from trainers.trackers import open_trackers
 
 LOGGER = logging.getLogger("stylecap")
@@ -161,10 +161,12 @@ def _rate(train: Any, epoch_updates: float) -> Rate:
 
 
 def _schedule(train: Any, epochs: int, phase: Mapping[str, Any], epoch_updates: float) -> Rate:
-    names = ("lr", "lr_end", "warmup_proportion")
-    return learning_rate_of(
+    given = {name: phase.get(name, getattr(train, name)) for name in ("lr", "lr_end", "warmup_proportion")}
+    of_share = partial(
+        learning_rate_of,
         phase.get("schedule", train.schedule),
-        **{name: phase.get(name, getattr(train, name)) for name in names},
+        lr=given["lr"],
+        lr_end=given["lr_end"],
         epochs=epochs,
         every=train.schedule_every,
         factor=train.schedule_factor,
@@ -172,6 +174,9 @@ def _schedule(train: Any, epochs: int, phase: Mapping[str, Any], epoch_updates: 
         warmup_epochs=train.warmup_epochs,
         epoch_updates=epoch_updates,
     )
+    if train.warmup_steps:
+        return rate_after(train.warmup_steps, lambda share: of_share(warmup_proportion=share))
+    return of_share(warmup_proportion=given["warmup_proportion"])
 
 
 # --- the run's folder ------------------------------------------------------------------------------------------------

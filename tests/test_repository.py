@@ -23,8 +23,8 @@ PACKAGES = {
 }
 FOLDERS = PACKAGES | {".ci", "benchmarks", "conf", "docs", "scripts", "work_dir"}
 FILES = {
-    *{".gitignore", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md", "SECURITY.md"},
-    *{"config.py", "finetune.py", "pyproject.toml", "requirements.lock", "train_conf.json"},
+    *{".gitignore", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md", "README.zh.md"},
+    *{"SECURITY.md", "config.py", "finetune.py", "pyproject.toml", "requirements.lock", "train_conf.json"},
 }
 TEXT = {"", ".cfg", ".css", ".html", ".json", ".lock", ".md", ".py", ".sh", ".toml", ".txt", ".yaml", ".yml"}
 MAY_NAME_REFERENCE_DATA = {"tests", "conf", "benchmarks", "scripts", ".ci", "README.md", "CONTRIBUTING.md"}

@@ -1,6 +1,7 @@
 """VisualBERT's recipes against the values of the original's configurations and of the reproduction's notes."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -8,16 +9,36 @@ import pytest
 from config import load_config
 from tests.conftest import ROOT, SHARED, needs_shared
 
-ORIGINAL = {"visualbert_vqa": "vqa/fine-tune", "visualbert_nlvr2": "nlvr2/fine-tune"}
+ORIGINAL = {
+    "visualbert_vqa": "vqa/fine-tune",
+    "visualbert_nlvr2": "nlvr2/fine-tune",
+    "visualbert_vcr": "vcr/fine-tune-qa",
+    "visualbert_vcr_rationale": "vcr/fine-tune-qar",
+}
 PRETRAINING = {
     "visualbert_coco_pretrain": "vqa/coco-pre-train",
     "visualbert_coco_pretrain_nlvr2": "nlvr2/coco-pre-train",
+    "visualbert_coco_pretrain_vcr": "vcr/coco-pre-train",
     "visualbert_vqa_pretrain": "vqa/pre-train",
+    "visualbert_nlvr2_pretrain": "nlvr2/pre-train",
+    "visualbert_vcr_pretrain": "vcr/pre-train",
 }
-OBJECTIVES = {"masked words only": "words", "masked words + caption pair matches": "words,matched"}
+OBJECTIVES = {
+    "masked words only": "words",
+    "masked words + caption pair matches": "words,matched",
+    "masked words + the True/False label through the sentence-image head": "words,matched",
+    "masked words + choice is correct": "words,matched",
+}
+FORMATS = {"coco": "coco-captions", "vqa": "imdb", "nlvr": "nlvr2", "vcr": "vcr"}
 REPRODUCTION = {
     "visualbert_vqa_reproduction": "vqa2 fine-tune",
     "visualbert_nlvr2_reproduction": "nlvr2 fine-tune (the run of the result)",
+}
+REPRODUCED_PRETRAINING = {
+    "visualbert_coco_pretrain_reproduction": "coco_captions (vqa-coco-pre)",
+    "visualbert_coco_pretrain_nlvr2_reproduction": "coco_captions (nlvr2-coco-pre)",
+    "visualbert_vqa_pretrain_reproduction": "vqa2 (vqa-pre)",
+    "visualbert_nlvr2_pretrain_reproduction": "nlvr2 (nlvr2-pre)",
 }
 
 
@@ -45,6 +66,19 @@ def test_the_original_s_values(name: str) -> None:
 
 
 @needs_shared
+@pytest.mark.parametrize("name", ORIGINAL | PRETRAINING)
+def test_the_original_s_data(name: str) -> None:
+    config = load_config(ROOT / "conf" / f"{name}.json")
+    published = recipes()["original_configs"][(ORIGINAL | PRETRAINING)[name]]
+    form = FORMATS[published["dataset"]]
+    if form == "vcr":
+        form += "-pairs" if published["pretraining"] else "-rationale" if published["rationale"] else ""
+        # all eight pairs of a question, each a row of its own
+        assert published["complete_shuffle"] == published["pretraining_include_qa_and_qar"] == published["pretraining"]
+    assert config.data.format == form
+
+
+@needs_shared
 @pytest.mark.parametrize("name", PRETRAINING)
 def test_the_original_s_objectives(name: str) -> None:
     published = recipes()["original_configs"][PRETRAINING[name]]["objective"]
@@ -63,6 +97,33 @@ def test_the_reproduction_s_values(name: str) -> None:
     assert notes["clip"] == "none"
     assert (train.clip_norm, train.optimizer, train.train_pooler) == (0.0, "adamw", True)
     assert (train.adam_betas, train.adam_eps) == ((0.9, 0.999), 1e-6)
+
+
+@needs_shared
+@pytest.mark.parametrize("name", REPRODUCED_PRETRAINING)
+def test_the_reproduction_s_pretraining(name: str) -> None:
+    config = load_config(ROOT / "conf" / f"{name}.json")
+    every = recipes()["paddle_reproduction"]
+    notes, train = every[REPRODUCED_PRETRAINING[name]], config.train
+    size = notes.get("train_batch_size_script_and_log", notes.get("train_batch_size"))
+    assert (train.batch_size, train.gradient_accumulation, train.lr) == (size, 1, notes["learning_rate"])
+    assert train.max_epochs == notes["epochs_script_and_log"]
+    assert (train.warmup_steps, train.weight_decay) == (notes["warmup_steps"], notes["weight_decay"])
+    assert notes["clip"] == f"global norm {train.clip_norm}"
+    assert (train.optimizer, train.train_pooler, train.schedule) == ("adamw", True, "warmup_linear")
+    assert (train.adam_betas, train.adam_eps) == ((0.9, 0.999), 1e-6)
+    boxes, width = re.findall(r"\d+", notes["features"].replace("nlvr2 2 x", ""))
+    assert config.model.config.get("max_regions", 100) == int(boxes)
+    assert width == ("2048" if "fc6" in config.data.features else "1024")
+
+    objective = notes["objective"]
+    if objective == "as above":
+        objective = every["coco_captions (vqa-coco-pre)"]["objective"]
+    assert train.losses == ("words,matched" if "caption pair matches" in objective else "words")
+    assert (train.caption_pairs == "once") == ("pair drawn once" in objective)
+    if "train2014 only" in objective:
+        assert config.data.train.count("train2014") == 1
+        assert "," not in config.data.train
 
 
 @needs_shared

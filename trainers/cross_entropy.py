@@ -171,7 +171,12 @@ class CrossEntropy(Objective):
 def encode(model: OFAModel, batch: Mapping[str, Any]) -> OFAEncoderOutput:
     """The encoder's pass over the prompts and images of a batch."""
     return model.encoder(
-        batch["input_ids"], batch["patch_images"], batch["patch_masks"], batch["image_index"], batch.get("padded")
+        batch["input_ids"],
+        batch["patch_images"],
+        batch["patch_masks"],
+        batch["image_index"],
+        batch.get("padded"),
+        batch.get("adapters"),
     )
 
 

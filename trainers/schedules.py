@@ -75,6 +75,7 @@ SCHEDULES: Mapping[str, tuple[Callable[..., float], tuple[str, ...]]] = MappingP
         "vqa_constant": (vqa_constant, ("warmup", "epochs", "drops", "factor")),
     }
 )
+_HAIR = 1e-6  # of an update: a share times the updates rounds down
 _DEFAULTS: Mapping[str, Any] = MappingProxyType({"floor": 0.0, "every": 2.0, "factor": 0.1, "drops": (4, 6)})
 
 
@@ -144,6 +145,22 @@ def learning_rate_of(
     options = {"floor": lr_end / lr, "every": every, "factor": factor, "drops": tuple(drops)}
     schedule = make_schedule(name, warmup=warmup_proportion, epochs=epochs, **options)
     return lambda step, total: lr * schedule(step / total)
+
+
+def rate_after(
+    warmup_steps: int, of_share: Callable[[float], Callable[[int, int], float]]
+) -> Callable[[int, int], float]:
+    """(update from 0, updates of the run) -> learning rate, which rises for so many updates, however long the run is.
+
+    Args:
+        of_share: the rate, as of `learning_rate_of`, of a warm-up that is this share of a run.
+    """
+
+    def rate(step: int, total: int) -> float:
+        total = max(total, warmup_steps + 1)  # a shorter run ends on the way up
+        return of_share((warmup_steps + _HAIR) / total)(step, total)
+
+    return rate
 
 
 def phased_rate(phases: Sequence[tuple[int, Callable[[int, int], float]]]) -> Callable[[int, int], float]:

@@ -15,6 +15,7 @@ from data.questions.lxmert import read_lxmert, read_lxmert_nlvr2, read_lxmert_pr
 from data.questions.nlvr import read_nlvr1, read_nlvr2
 from data.questions.plain import read_plain
 from data.questions.records import Question, Questions
+from data.questions.vcr import read_vcr, read_vcr_pairs, read_vcr_rationale
 from data.questions.vqa import read_visual_genome, read_vqa
 
 # Those that need the file of questions only.
@@ -29,6 +30,9 @@ _SIMPLE = {
     "visual-genome": read_visual_genome,
     "imdb": read_imdb,
     "coco-captions": read_coco_captions,
+    "vcr": read_vcr,
+    "vcr-rationale": read_vcr_rationale,
+    "vcr-pairs": read_vcr_pairs,
 }
 FORMATS = ("vqa", "nlvr1", "plain", *_SIMPLE)
 

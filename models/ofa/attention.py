@@ -56,6 +56,12 @@ class OFAAttention(nn.Module):
         mixed = mixed.transpose(1, 2) * self.c_attn.to(mixed.dtype).view(1, 1, -1, 1)
         return self.out_proj(mixed.flatten(2))
 
+    def weights(self, states: Tensor, keys_values: tuple[Tensor, Tensor], bias: Tensor) -> Tensor:
+        """What `forward` mixes values by, [B, H, T, S] of float32, each row of which sums to 1."""
+        query = self.split_heads(self.q_proj(states))
+        scores = query @ keys_values[0].transpose(-1, -2) * self.scaling + bias.to(query.dtype)
+        return scores.float().softmax(-1)
+
 
 def position_bias(query: Tensor, key: Tensor, heads: int, scaling: float) -> Tensor:
     """Bias of absolute positions: projected query positions [1, T, D] and key positions [1, S, D] -> [1, H, T, S]."""

@@ -22,6 +22,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.initialization import no_init_weights
 
 from data.reading import load_json
+from models.ofa.adapters import attach, base_of, is_adapter, merge
 from models.ofa.configuration import SIZES, OFAConfig, numbers_of
 from models.ofa.conversion import (
     first_names,
@@ -54,20 +55,25 @@ AutoModel.register(OFAConfig, OFAModel, exist_ok=True)
 AutoTokenizer.register(OFAConfig, fast_tokenizer_class=OFATokenizer, exist_ok=True)
 
 
-def load_model(source: str | Path, *, config_overrides: Mapping[str, Any] | None = None) -> OFAModel:
+def load_model(
+    source: str | Path, *, config_overrides: Mapping[str, Any] | None = None, merged: bool = True
+) -> OFAModel:
     """A model in evaluation mode, float32 whatever the file's type, with all its weights from `source`.
 
     Args:
         source: a directory of ModelScope, of transformers (OFA-Sys) or of ours, with `config.json` and
             `model.safetensors` or else `pytorch_model.bin`; or a file of weights alone, such as a fairseq `.pt`, whose
-            configuration is inferred from the tensors.
+            configuration is inferred from the tensors; or a folder of an adapter (`models.ofa.adapters`).
         config_overrides: fields of `OFAConfig` that win over the directory's or the inferred ones.
+        merged: of an adapter: it is added to the weights; otherwise it stays beside them, to be trained further.
 
     Raises:
         ValueError: a file that is missing, damaged, or holds code; weights that do not fit the configuration, with
             the names that are missing, unexpected or of another shape, and what to set.
     """
     source = Path(source)
+    if is_adapter(source):
+        return _load_adapted(source, config_overrides, merged)
     state = read_state_dict(source)
     if source.is_dir():
         config = read_config(source, config_overrides)
@@ -91,6 +97,18 @@ def load_model(source: str | Path, *, config_overrides: Mapping[str, Any] | None
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from error
     model.load_state_dict(full, strict=True)
+    return model.eval()
+
+
+def _load_adapted(folder: Path, overrides: Mapping[str, Any] | None, merged: bool) -> OFAModel:
+    """The model of an adapter, with the adapter."""
+    model = load_model(base_of(folder), config_overrides=overrides)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    attach(model, folder, trained=not merged)
+    if merged:
+        merge(model)
+        for parameter in trained:
+            parameter.requires_grad_(True)
     return model.eval()
 
 

@@ -6,6 +6,7 @@ positions, H heads, D width, V vocabulary.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ from models.ofa.configuration import OFAConfig
 from models.ofa.dropout import Dropout
 from models.ofa.encoder import OFAEncoderOutput
 from models.ofa.layers import KeysValues, LayerCache, OFADecoderLayer, embed_with, in_compute_dtype
+from models.ofa.mixed_adapters import in_rows
 from models.ofa.resnet import STRIDE
 
 
@@ -34,17 +36,20 @@ class Source:
         self_bias: of each layer, the bias among caption positions [1, H, T, T], causal.
         cross_bias: bias of caption positions towards the source, padding included, [M, H, T, S]; [1, H, T, S] where
             nothing is padded.
+        adapters: M names, the adapter of each source row; None where all have the same, or none.
     """
 
     keys_values: list[KeysValues]
     self_bias: list[Tensor]
     cross_bias: Tensor
+    adapters: tuple[str, ...] | None = None
 
     def keep(self, rows: Tensor) -> "Source":
         """Only the source rows named."""
         kept = [(keys[rows], values[rows]) for keys, values in self.keys_values]
-        one_for_all = self.cross_bias.shape[0] == 1
-        return Source(kept, self.self_bias, self.cross_bias if one_for_all else self.cross_bias[rows])
+        cross_bias = self.cross_bias if self.cross_bias.shape[0] == 1 else self.cross_bias[rows]
+        adapters = None if self.adapters is None else tuple(self.adapters[row] for row in rows.tolist())
+        return Source(kept, self.self_bias, cross_bias, adapters)
 
 
 class OFADecoder(nn.Module):
@@ -64,6 +69,7 @@ class OFADecoder(nn.Module):
         self.dropout = Dropout(config.dropout)
         self.embed_tokens = embed_tokens
         self.own_embeddings: Tensor | None = None  # as the encoder's
+        self.adapter_rows: Any = None
         self.layernorm_embedding = nn.LayerNorm(width)
         self.embed_positions = nn.Embedding(config.max_position_embeddings + 2, width)
         self.pos_ln = nn.LayerNorm(width)
@@ -111,14 +117,15 @@ class OFADecoder(nn.Module):
                 that are spread unevenly over the sources; None keeps one row a source.
             causal: mask later positions in `self_bias`.
         """
-        keys_values = [layer.cross_attn.keys_values(encoded.last_hidden_state) for layer in self.decoder_layers]
+        with in_rows(self, encoded.adapters):
+            keys_values = [layer.cross_attn.keys_values(encoded.last_hidden_state) for layer in self.decoder_layers]
         positions = self.pos_ln(self.embed_positions.weight[:length][None])
         query = self.cross_pos_q_linear(positions)
         key = self.cross_pos_k_linear(encoded.position_embedding[:1])
         cross_bias = position_bias(query, key, self.heads, self.pos_scaling)
         if encoded.padding_mask is not None:
             cross_bias = cross_bias + padding_bias(encoded.padding_mask, cross_bias.dtype)
-        source = Source(keys_values, self._self_biases(positions, causal), cross_bias)
+        source = Source(keys_values, self._self_biases(positions, causal), cross_bias, encoded.adapters)
         return source if rows is None else source.keep(rows)
 
     def _self_biases(self, positions: Tensor, causal: bool) -> list[Tensor]:
@@ -139,6 +146,11 @@ class OFADecoder(nn.Module):
         N is a multiple K of the source's rows; the K captions of a source row stand together and share its keys and
         values. T must not exceed the length that the source was prepared for.
         """
+        with in_rows(self, source.adapters):
+            return self.read(tokens, source)
+
+    def read(self, tokens: Tensor, source: Source) -> Tensor:
+        """`forward`, whosever the rows are."""
         positions = tokens.shape[1]
         padding = tokens.eq(self.config.pad_token_id)
         x = self.embed(tokens, torch.arange(positions, device=tokens.device))
@@ -155,6 +167,10 @@ class OFADecoder(nn.Module):
 
     def step(self, tokens: Tensor, position: int, source: Source, caches: list[LayerCache]) -> Tensor:
         """The next-token logits [N, V] after `tokens` [N] at `position`, given the caches of the earlier positions."""
+        with in_rows(self, source.adapters):
+            return self.output_projection(self._step(tokens, position, source, caches))
+
+    def _step(self, tokens: Tensor, position: int, source: Source, caches: list[LayerCache]) -> Tensor:
         x = self.embed(tokens[:, None], torch.full((1,), position, device=tokens.device))
         seen = position + 1
         cross_bias = source.cross_bias[:, :, position:seen]
@@ -162,7 +178,7 @@ class OFADecoder(nn.Module):
             self.layers, source.self_bias, source.keys_values, caches, strict=True
         ):
             x = layer(x, self_bias[:, :, position:seen, :seen], cross, cross_bias, cache)
-        return self.output_projection(self.layer_norm(x[:, 0]))
+        return self.layer_norm(x[:, 0])
 
     @property
     def decoder_layers(self) -> list[OFADecoderLayer]:

@@ -3,8 +3,9 @@
 Shapes: B images, M prompts (several may look at one image), P patches, L prompt tokens, S = P + L, H heads, D width.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +23,7 @@ from models.ofa.attention import (
 from models.ofa.configuration import OFAConfig
 from models.ofa.dropout import ChannelDropout, Dropout
 from models.ofa.layers import OFAEncoderLayer, embed_with, in_compute_dtype
+from models.ofa.mixed_adapters import in_rows
 from models.ofa.resnet import image_tower
 
 TEXT, IMAGE = 0, 1  # rows of the type embedding
@@ -36,12 +38,14 @@ class OFAEncoderOutput(ModelOutput):
         padding_mask: [M, S] bool, True where nothing may be attended to; None where all may be.
         position_embedding: [M, S, D] normed positions; every row is the same (a view, not a copy).
         starts: [M] int64, the token that captions of a row start with; None for bos.
+        adapters: M names, the adapter of each row (`mixed_adapters`); None where the model has one for all, or none.
     """
 
     last_hidden_state: Tensor = None  # type: ignore[assignment]  # ModelOutput wants defaults
     padding_mask: Tensor | None = None
     position_embedding: Tensor = None  # type: ignore[assignment]
     starts: Tensor | None = None
+    adapters: tuple[str, ...] | None = None
 
     def rows(self, rows: Tensor, starts: Tensor | None = None) -> "OFAEncoderOutput":
         """The rows named [m], in this order, whose captions start with `starts` [m], or as they would here."""
@@ -50,6 +54,7 @@ class OFAEncoderOutput(ModelOutput):
             padding_mask=None if self.padding_mask is None else self.padding_mask[rows],
             position_embedding=self.position_embedding[:1].expand(len(rows), -1, -1),
             starts=self.starts[rows] if starts is None and self.starts is not None else starts,
+            adapters=None if self.adapters is None else tuple(self.adapters[row] for row in rows.tolist()),
         )
 
     def first_tokens(self, bos: int, each: int) -> Tensor:
@@ -79,6 +84,7 @@ class OFAEncoder(nn.Module):
         self.embed_tokens = embed_tokens
         #: [E, D] of ids from the vocabulary's size on; no part of the model, and None but for a while.
         self.own_embeddings: Tensor | None = None
+        self.adapter_rows: Any = None  # where rows have adapters of their own: `mixed_adapters.AdapterRows`
         self.type_embedding = nn.Embedding(2, width)
         self.embed_images = image_tower(config.resnet_type, config.resnet_drop_path_rate)
         self.feature_dropout = ChannelDropout(config.feature_dropout)
@@ -110,6 +116,7 @@ class OFAEncoder(nn.Module):
         patch_masks: Tensor | None = None,
         image_index: Tensor | None = None,
         padded: bool | None = None,
+        adapters: Sequence[str] | None = None,
         **_: object,
     ) -> OFAEncoderOutput:
         """Encode prompts, each with its image.
@@ -123,7 +130,22 @@ class OFAEncoder(nn.Module):
             padded: whether any token is padding or any image missing, as whoever makes the batch knows. False spares an
                 [M, H, S, S] bias in every layer. None looks on a CPU; elsewhere to look is to wait, and it is taken for
                 true.
+            adapters: M names, the adapter of each prompt, in a model that has several (`mixed_adapters`).
         """
+        with in_rows(self, adapters):
+            encoded = self.encode(input_ids, patch_images, patch_masks, image_index, padded)
+        encoded.adapters = None if adapters is None else tuple(adapters)
+        return encoded
+
+    def encode(
+        self,
+        input_ids: Tensor,
+        patch_images: Tensor | None,
+        patch_masks: Tensor | None,
+        image_index: Tensor | None,
+        padded: bool | None,
+    ) -> OFAEncoderOutput:
+        """`forward`, whosever the rows are."""
         padding = input_ids.eq(self.config.pad_token_id)
         text_positions = self.embed_positions.weight[: input_ids.shape[1]][None]
         x = self.embed_text(input_ids, text_positions)

@@ -68,8 +68,14 @@ def with_intensity(style: str, intensity: float, known: StyleMap) -> str:
     if mixture is None:
         found = known.find(style)
         mixture = {found: 1.0} if found is not None else {}
-    terms = [f"{'-' if weight < 0 else '+'} {intensity * abs(weight):g}*{name}" for name, weight in mixture.items()]
-    return " ".join(terms).removeprefix("+ ") if terms else style
+    return mixture_text({name: intensity * weight for name, weight in mixture.items()}) if mixture else style
+
+
+def mixture_text(mixture: Mapping[str, float]) -> str:
+    """A mixture as it is asked for, one way of writing it."""
+    terms = [f"{'-' if weight < 0 else '+'} {abs(weight):g}*{name}" for name, weight in mixture.items()]
+    text = " ".join(terms).removeprefix("+ ")
+    return f"-{text[2:]}" if text.startswith("- ") else text
 
 
 def vector_of(text: str, embeddings: Tensor, known: StyleMap, tokenizer: OFATokenizer) -> Tensor | None:

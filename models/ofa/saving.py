@@ -14,6 +14,7 @@ from transformers import GenerationConfig
 
 from data.files import replacing_folder
 from data.reading import load_json
+from models.ofa.adapters import base_tensors
 from models.ofa.modeling import OFAModel
 from models.ofa.styles import STYLE_MAP_FILE, StyleMap
 from models.ofa.tokenization import OFATokenizer
@@ -78,7 +79,8 @@ def write_model(
 ) -> None:
     """The files of `save_directory`, into a folder that exists: for what is written beside other files.
 
-    `weights` stand in for the model's own, which may be shards.
+    `weights` stand in for the model's own, which may be shards; those of an adapted model are its frozen ones. Without
+    `formats`, there are none.
     """
     if set(generation) - set(GUIDANCE) != set(GENERATION):
         raise ValueError(f"the settings of generation are {', '.join(GENERATION)}; given: {', '.join(generation)}")
@@ -103,13 +105,16 @@ def write_model(
     }
     text = json.dumps(sections, indent=2, ensure_ascii=False) + "\n"
     (directory / CONFIGURATION_FILE).write_text(text, encoding="utf-8")
-    _write_weights(directory, model, model.state_dict() if weights is None else weights, formats)
+    write_weights(directory, model, model.state_dict() if weights is None else weights, formats)
 
 
-def _write_weights(
+def write_weights(
     directory: Path, model: OFAModel, weights: Mapping[str, Tensor], formats: Sequence[Literal["safetensors", "bin"]]
 ) -> None:
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    """The files of `weights`, whose names are those of `model`."""
+    if not formats:
+        return
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in base_tensors(weights).items()}
     try:
         if "safetensors" in formats:
             # transformers asks for the "format"
@@ -150,7 +155,7 @@ def read_configuration(directory: str | Path) -> dict[str, Any]:
 def _each_once(model: OFAModel, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """`state` with tied weights under their first name only, since safetensors refuses shared memory."""
     first: dict[int, str] = {}
-    for name, tensor in model.state_dict(keep_vars=True).items():
+    for name, tensor in base_tensors(model.state_dict(keep_vars=True)).items():
         first.setdefault(id(tensor), name)
     return {name: state[name] for name in first.values()}
 

@@ -21,9 +21,9 @@ class WordPieces:
         self.first: int = tokenizer.cls_token_id
         self.end: int = tokenizer.sep_token_id
         self.mask: int = tokenizer.mask_token_id
-        self.question_mark = self.split("?")
         #: Single words recur; VCR's texts come word by word.
         self.split_word = lru_cache(_CACHED_WORDS)(self._split_word)
+        self.question_mark = self.split("?")
 
     @classmethod
     def of(cls, tokenizer: Any) -> Self:
@@ -31,8 +31,11 @@ class WordPieces:
         return cls(tokenizer)
 
     def split(self, text: str) -> list[int]:
-        """The numbers of a text's pieces, without special tokens."""
-        return self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        """The numbers of a text's pieces, without special tokens.
+
+        No piece reaches over a space, so that each word is looked up on its own, and split once.
+        """
+        return [piece for word in text.split(" ") for piece in self.split_word(word)]
 
     def split_all(self, texts: Sequence[str]) -> list[list[int]]:
         """`split` of many texts at once."""
@@ -44,4 +47,4 @@ class WordPieces:
         return self.tokenizer.convert_ids_to_tokens(list(ids))
 
     def _split_word(self, word: str) -> tuple[int, ...]:
-        return tuple(self.split(word))
+        return tuple(self.tokenizer(word, add_special_tokens=False, split_special_tokens=True)["input_ids"])

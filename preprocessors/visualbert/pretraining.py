@@ -1,6 +1,7 @@
-"""Captions, questions and sentences about pairs to what VisualBERT is pre-trained with: words masked, and a label."""
+"""Captions, questions, sentences about pairs and VCR's choices, with words masked and a label, for pre-training."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,13 +9,15 @@ from transformers import BertTokenizer
 
 from data.features.regions import Regions
 from preprocessors.visualbert.captions import caption_text
+from preprocessors.visualbert.choosing import object_regions
 from preprocessors.visualbert.collate import Item, collate
 from preprocessors.visualbert.draws import Draws
 from preprocessors.visualbert.pieces import WordPieces
 from preprocessors.visualbert.questions import AnswerSpelling, answer_pieces, question_and_answer, question_words
-from preprocessors.visualbert.reader import read_regions
+from preprocessors.visualbert.reader import one_array, read_regions
 from preprocessors.visualbert.sentences import sentence_text
 from preprocessors.visualbert.texts import Text
+from preprocessors.visualbert.vcr import choices, masked_choice
 
 #: Of a text that is not asked whether it belongs to its picture.
 NO_LABEL = -1
@@ -65,6 +68,14 @@ class PretrainingReader:
         text = sentence_text(self.vocabulary, self.vocabulary.split(sentence), draws, limit=self.max_words)
         return self._item(text, pair, NO_LABEL if true is None else int(true))
 
+    def choice(self, item: Mapping[str, Any], *, picture: Regions, draws: Draws) -> dict[str, Any]:
+        """A question of VCR with its one choice (`data.questions.vcr.read_vcr_pairs`), and whether it is right."""
+        [made] = choices(self.vocabulary, item, "answer", limit=self.max_words)
+        made = masked_choice(self.vocabulary, made, draws)
+        label = NO_LABEL if made.correct is None else int(made.correct)
+        found: Item = self._item(made.text, [object_regions(picture, item)], label)["item"]
+        return {"item": replace(found, alignment=[made.alignment[: len(found.features)]])}
+
     def _item(self, text: Text, pictures: Sequence[Regions], label: int) -> dict[str, Any]:
         rows = [
             read_regions(one, width=self.width, max_regions=self.max_regions, with_boxes=self.with_boxes)
@@ -72,7 +83,7 @@ class PretrainingReader:
         ]
         # all have types, so that a batch may hold both kinds; those of one picture are 0, as where none are given
         types = np.repeat(np.arange(len(rows)), [len(one) for one in rows])
-        return {"item": Item([text], np.concatenate(rows), types, label=label)}
+        return {"item": Item([text], one_array(rows), types, label=label)}
 
     def collate(self, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """The arguments of `VisualBERTModel.forward`, `word_labels` and `labels` (-1: none) among them."""

@@ -44,6 +44,11 @@ def read_regions(
     return rows[:max_regions]
 
 
+def one_array(rows: Sequence[NDArray[np.floating]]) -> NDArray[np.floating]:
+    """The regions of all pictures of a question, [N, width]; those of a single picture are not copied."""
+    return rows[0] if len(rows) == 1 else np.concatenate(rows)
+
+
 class AnswerReader:
     """`[CLS] question ? [MASK] [SEP]` of one picture, `[CLS] sentence [SEP]` of a pair, whose regions are of type 0 and
     1; see `models.visualbert`.
@@ -82,7 +87,7 @@ class AnswerReader:
             )
         rows = [self.regions(one) for one in images]
         types = np.repeat(np.arange(len(rows)), [len(one) for one in rows]) if self.images > 1 else None
-        return {"item": Item([self._text(text)], np.concatenate(rows), types)}
+        return {"item": Item([self._text(text)], one_array(rows), types)}
 
     def regions(self, regions: Regions) -> NDArray[np.floating]:
         """What is read of a picture; see `read_regions`."""

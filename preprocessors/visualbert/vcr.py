@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from data.questions.vcr import PERSON, Span, objects_used
 from preprocessors.visualbert.draws import Draws
 from preprocessors.visualbert.pieces import WordPieces
 from preprocessors.visualbert.texts import Text, cut_pair, masked, pair
 
-Span = Sequence[str | list[int]]
 Task = Literal["answer", "rationale"]
 Rule = Literal["mended", "published"]
 
@@ -21,8 +21,6 @@ Rule = Literal["mended", "published"]
 NAMES = (
     "Casey Riley Jessie Jackie Avery Jaime Peyton Kerry Jody Kendall Peyton Skyler Frankie Pat Quinn".split()
 )  # fmt: skip
-_PERSON = "person"
-_EVERYONE = ("everyone", "everyones")
 #: Choices of a question, and rows of pre-training an item: four answers, four reasons.
 CHOICES, ROWS = 4, 8
 
@@ -61,7 +59,7 @@ def named(
             words.append(word)
             continue
         for number in word:
-            if number not in names and objects[number] != _PERSON:
+            if number not in names and objects[number] != PERSON:
                 names[number] = objects[number]
             elif number not in names:
                 names[number] = NAMES[people % len(NAMES)] if rule == "published" else _free_name(names)
@@ -74,27 +72,6 @@ def _free_name(names: Mapping[int, str]) -> str:
     """The first name that fewest objects have."""
     taken = Counter(names.values())
     return min(dict.fromkeys(NAMES), key=lambda name: taken[name])
-
-
-def objects_used(item: Mapping[str, Any]) -> tuple[list[int], list[int]]:
-    """The objects that any text of an item points at, and the region of each object: -1 where it is not used.
-
-    Region 0 is the whole image. "everyone" points at all people, and so does an item that points at nothing.
-    """
-    objects = item["objects"]
-    people = {number for number, kind in enumerate(objects) if kind == _PERSON}
-    used: set[int] = set()
-    for span in [item["question"], *item["answer_choices"], *item["rationale_choices"]]:
-        for word in span:
-            if isinstance(word, str):
-                used |= people if word.lower() in _EVERYONE else set()
-            else:
-                used.update(number for number in word if 0 <= number < len(objects))
-    used = used or people
-    regions = [-1] * len(objects)
-    for region, number in enumerate(sorted(used), start=1):
-        regions[number] = region
-    return sorted(used), regions
 
 
 def choices(

@@ -8,13 +8,14 @@ from data.features import check_store, import_features, merge_stores, read_ids, 
 from data.features.extract import extract_grids
 from data.features.nlvr1 import build_nlvr1_store
 from data.features.store import StoreInfo
+from data.features.vcr import build_vcr_store
 from data.pictures import Pictures
 from data.questions import read_questions
 from models.towers.named import tower_named
 
 
 def run_features(action: str, **arguments: Any) -> dict[str, Any]:
-    """One of `import`, `nlvr1`, `merge`, `subset`, `check` and `extract`, with its arguments of the command line.
+    """One of `import`, `nlvr1`, `vcr`, `merge`, `subset`, `check` and `extract`, with its arguments.
 
     Returns what the new store holds, or the `faults` that `check` found. Raises ValueError as these do.
     """
@@ -38,6 +39,25 @@ def _import(
 def _nlvr1(files: Sequence[str], out: str) -> dict[str, Any]:
     """Of NLVR's drawings, from the boxes that its files of questions describe."""
     return summary(build_nlvr1_store(read_questions("nlvr1", format="nlvr1", questions=list(files)), out))
+
+
+def _vcr(
+    files: Sequence[str], images: Sequence[str], out: str, *, tower: str, side: int, batch: int, dtype: str
+) -> dict[str, Any]:
+    """Of VCR's pictures: the whole and every object."""
+    found = tower_named(f"{tower}@{side}")
+    return summary(
+        build_vcr_store(
+            files,
+            Pictures(list(images)),
+            out,
+            tower=lambda pixels: found.grid(pixels, 1),
+            prepare=found.prepare,
+            detector=f"objects of VCR, {found.name}",
+            batch_size=batch,
+            dtype=dtype,
+        )
+    )
 
 
 def _merge(stores: Sequence[str], out: str) -> dict[str, Any]:
@@ -84,6 +104,7 @@ def _grid(text: str) -> tuple[int, int]:
 _ACTIONS: dict[str, Callable[..., dict[str, Any]]] = {
     "import": _import,
     "nlvr1": _nlvr1,
+    "vcr": _vcr,
     "merge": _merge,
     "subset": _subset,
     "check": _check,

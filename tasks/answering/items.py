@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from data.questions import AnswerVocabulary
-from preprocessors.questions import Sees, dense_scores, shown
+from preprocessors.questions import Sees, dense_scores
 from preprocessors.soft_targets import answer_shares
 from tasks.answering.models import Answerer
 from tasks.answering.records import Records
@@ -21,7 +21,7 @@ class QuestionItems:
         self, records: Records, answerer: Answerer, sees: Sees, seed: int | None = None, *, together: int = 1
     ) -> None:
         self.records = records
-        self.reader = answerer.reader
+        self.answerer = answerer
         self.answers = answerer.answers
         self.sees = sees
         self.seed = seed
@@ -41,8 +41,7 @@ class QuestionItems:
     def __getitem__(self, index: int) -> dict[str, Any] | Exception:
         question = self.records.questions[self._row(index)]
         try:
-            text, images = shown(question.text, self.records.regions(question), self.sees)
-            item = self.reader(text, images)
+            item = self.answerer.made(question, self.records.regions(question), self.sees)
         except ValueError as error:
             return ValueError(f"question {question.question_id}: {error}")
         target = answer_shares(question, self.answers) if self.shares else self.answers.targets(question)

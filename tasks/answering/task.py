@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 import torch
 
-from conf.answering import DRAWN, AnsweringConfig
+from conf.answering import CHOOSING, DRAWN, AnsweringConfig
 from data.questions import AnswerVocabulary, Question
 from evaluation.answer_judging import Prediction, answer_score, judge_answers
 from evaluation.judgement import Judgement
@@ -15,12 +15,13 @@ from preprocessors.questions import Sees
 from report.card import Card
 from tasks.answering import trainer as registered_trainer
 from tasks.answering.asking import ask
+from tasks.answering.choosing import scores_of
 from tasks.answering.examined import Examined
 from tasks.answering.items import QuestionItems, collator
 from tasks.answering.models import SETTINGS_FILE, Answerer, Known, Settings, network_of, open_answerer
 from tasks.answering.objective import Answering
 from tasks.answering.records import Records, checked, draw, examined, identity, read_records
-from tasks.answering.starting import PAIR_ANSWERS
+from tasks.answering.starting import CHOICE_ANSWERS, PAIR_ANSWERS
 from tasks.base import Built, DrawnSet
 from tasks.predicting import merge, shard
 from trainers.distributed import World
@@ -128,7 +129,7 @@ class AnsweringTask:
         self, config: AnsweringConfig, records: Records, predictions: Sequence[Prediction], title: str
     ) -> Judgement:
         known = known_of(config, read_records(config, "train")).answers if "train" in config.splits() else None
-        return judge_answers(
+        judgement = judge_answers(
             list(records),
             predictions,
             rule=config.eval.rule,
@@ -139,6 +140,9 @@ class AnsweringTask:
             file_of=records.file_of,
             in_vocabulary=None if known is None else known.__contains__,
         )
+        if config.data.format in CHOOSING:
+            judgement.metrics.update(scores_of(config, records, predictions))
+        return judgement
 
     def card(self, row: Mapping[str, Any]) -> Card:
         first, *others = [f"{answer} ({100 * share:.0f}%)" for answer, share in row["top"]]
@@ -177,6 +181,8 @@ def built(answerer: Answerer) -> Built:
 def known_of(config: AnsweringConfig, train: Records) -> Known:
     """What a network is built for. ValueError for questions of one picture and of two in one split."""
     images, data = images_of(train), config.data
+    if data.format in CHOOSING:
+        return Known(train, AnswerVocabulary(CHOICE_ANSWERS, "none", "choices"), images, len(CHOICE_ANSWERS))
     if images > 1:
         return Known(train, AnswerVocabulary(PAIR_ANSWERS, "none", "pairs"), images)
     if data.answers is not None:

@@ -1,6 +1,6 @@
-"""VisualBERT as a network that answers: VQA's answers are read at a mask, NLVR2's at the first word."""
+"""VisualBERT as a network that answers: VQA's are read at a mask, NLVR2's and VCR's choices at the first word."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,8 @@ from torch import Tensor
 from transformers import BertTokenizer
 
 from conf.answering import AnsweringConfig
-from data.questions import AnswerVocabulary
+from data.features import Regions
+from data.questions import AnswerVocabulary, Question
 from models.lxmert.answers import check_answers
 from models.lxmert.starting import bert_fields
 from models.visualbert import VisualBERTConfig, VisualBERTModel
@@ -18,11 +19,14 @@ from models.visualbert.configuration import with_answers
 from models.visualbert.conversion import load_model, read_checkpoint, write_files
 from models.visualbert.starting import settle_regions, start_from_visualbert
 from models.wordpiece import check_vocabulary, load_wordpiece, save_wordpiece
+from preprocessors.questions import Sees, shown
+from preprocessors.visualbert.choosing import ChoiceReader
 from preprocessors.visualbert.questions import UNKNOWN
 from preprocessors.visualbert.reader import BOX_NUMBERS, AnswerReader
 from tasks.answering.models import Answerer, Known, Settings
 from tasks.answering.saving import write_configuration
 from tasks.answering.starting import (
+    CHOICE_ANSWERS,
     PAIR_ANSWERS,
     bert_config,
     check_fields,
@@ -35,8 +39,6 @@ from tasks.answering.starting import (
     start_of,
     words_of,
 )
-
-_HEADS = {1: "vqa", 2: "nlvr2"}
 
 
 class VisualBERT:
@@ -59,7 +61,7 @@ class VisualBERT:
         model = VisualBERTModel(visualbert)
         found = answerer(model, tokenizer, known.answers, Settings.of(config, known))
         if checkpoint is not None:
-            answers = list(known.answers) if known.images == 1 else None
+            answers = list(known.answers) if visualbert.head == "vqa" else None
             start_from_visualbert(model, checkpoint, answers=answers, source_answers=given_answers(config))
         elif start is not None:
             load_bert(model, start)
@@ -75,21 +77,24 @@ class VisualBERT:
         model = load_model(folder, **(overrides or {}))
         tokenizer = load_wordpiece(folder)
         check_vocabulary(tokenizer, model.config.vocab_size)
-        names = PAIR_ANSWERS if settings.images > 1 else model.config.answers or ()
-        check_answers(names, model.config.num_labels or 0)
+        fixed = {"nlvr2": PAIR_ANSWERS, "vcr": CHOICE_ANSWERS}
+        names = fixed.get(model.config.head, model.config.answers or ())
+        check_answers(names, _outputs(model.config))
         return answerer(model, tokenizer, AnswerVocabulary(names, settings.normalise, str(folder)), settings)
 
     def open_foreign(self, config: AnsweringConfig, source: Path, known: Known) -> Answerer:
         check_fields(config.model.config, vars(VisualBERTConfig()), "VisualBERT")
         model = load_model(source, **config.model.config)
-        if model.config.head != _HEADS[known.images]:
+        wanted = _head(known)["head"]
+        if model.config.head != wanted:
+            asked = "questions with choices" if known.choices else f"questions of {known.images} pictures"
             raise ValueError(
-                f"{source} has the head {model.config.head!r}, and questions of {known.images} pictures need "
-                f"{_HEADS[known.images]!r}: train it with model.checkpoint first"
+                f"{source} has the head {model.config.head!r}, and {asked} need {wanted!r}: train it with "
+                "model.checkpoint first"
             )
         tokenizer = words_of(config, known, source, None)
         check_vocabulary(tokenizer, model.config.vocab_size)
-        check_answers(list(known.answers), model.config.num_labels or 0)
+        check_answers(list(known.answers), _outputs(model.config))
         check_width(source, _feature_width(model.config), known)
         return answerer(model, tokenizer, known.answers, Settings.of(config, known))
 
@@ -99,16 +104,14 @@ def answerer(
 ) -> Answerer:
     """A model with its reader, its answers and what writes it. `<unk>` is learnt like an answer, and never given."""
     config = model.config
-    reader = AnswerReader(
-        tokenizer,
-        settings.max_words,
-        images=settings.images,
-        width=settings.width,
-        max_regions=config.max_regions,
-        with_boxes=config.with_boxes,
-    )
+    seen: dict[str, Any] = {"width": settings.width, "max_regions": config.max_regions, "with_boxes": config.with_boxes}
+    reader: AnswerReader | ChoiceReader
+    if config.head == "vcr":
+        reader = ChoiceReader(tokenizer, settings.max_words, **seen)
+    else:
+        reader = AnswerReader(tokenizer, settings.max_words, images=settings.images, **seen)
     unknown = list(answers).index(UNKNOWN) if UNKNOWN in list(answers) else None
-    if settings.images == 1:
+    if config.head == "vqa":
         model.config = with_answers(config, list(answers))
 
     def logits(network: Any, batch: Mapping[str, Any]) -> Tensor:
@@ -123,15 +126,33 @@ def answerer(
         settings.save(folder)
         write_configuration(folder)
 
-    return Answerer(model, reader, answers, settings, logits, write)
+    item = _choosing(reader) if isinstance(reader, ChoiceReader) else None
+    return Answerer(model, reader, answers, settings, logits, write, item=item)
 
 
-_ARGUMENTS = ("input_ids", "text_mask", "segment_ids", "features", "box_mask", "box_types")
+_ARGUMENTS = ("input_ids", "text_mask", "segment_ids", "features", "box_mask", "box_types", "alignment")
+
+
+def _choosing(reader: ChoiceReader) -> Any:
+    """See `Answerer.item`. Hidden words are those of the question; the choices stay."""
+
+    def item(question: Question, images: Sequence[Regions], sees: Sees) -> dict[str, Any]:
+        _, [picture] = shown("", images, sees)
+        return reader.choose(question.extra, picture, asked=sees != "image")
+
+    return item
 
 
 def _head(known: Known) -> dict[str, Any]:
-    """The head for questions of one picture or of two."""
-    return {"head": _HEADS[known.images], "num_labels": len(known.answers)}
+    """The head for questions of one picture, of two, or with choices of their own."""
+    if known.choices:
+        return {"head": "vcr"}
+    return {"head": "vqa" if known.images == 1 else "nlvr2", "num_labels": len(known.answers)}
+
+
+def _outputs(config: VisualBERTConfig) -> int:
+    """Logits of a question."""
+    return len(CHOICE_ANSWERS) if config.head == "vcr" else config.num_labels or 0
 
 
 def _base(

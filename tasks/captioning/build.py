@@ -15,14 +15,16 @@ from data import Split
 from models.ofa import OFAConfig, OFAModel, OFATokenizer, preset_config
 from models.ofa.checkpoints import load_model, load_resnet_weights
 from models.ofa.saving import GENERATION, GUIDANCE, write_model
-from models.ofa.styles import STYLE_MAP_FILE, StyleMap, initial_style_embeddings, style_words
+from models.ofa.styles import STYLE_MAP_FILE, StyleMap, style_words
 from models.sources import resolve_source
 from preprocessors import OfaStylishImageCaptioningPreprocessor
 from preprocessors.collate import collate
 from preprocessors.targets import target_text
 from tasks.base import Built
+from tasks.captioning.adapting import start_lora, write_adapted
 from tasks.captioning.captioner import place
 from tasks.captioning.objectives import style_tasks
+from tasks.captioning.style_tokens import start_style_tokens
 from trainers.ofa_units import shard_units
 
 LOGGER = logging.getLogger("stylecap")
@@ -42,7 +44,7 @@ def build_model(
     _check_fields(overrides)
     if last is not None:
         preprocessor = OfaStylishImageCaptioningPreprocessor.from_model_dir(last, "train")
-        return load_model(last, config_overrides=overrides), preprocessor
+        return load_model(last, config_overrides=overrides, merged=not config.train.lora), preprocessor
     source = resolve_source(config.model.checkpoint, config.model.revision) if config.model.checkpoint else None
     known = _known_styles(source)
     style_map = StyleMap.from_json(config.style.style_map) if config.style.style_map else known
@@ -61,14 +63,18 @@ def build_model(
         model = OFAModel(preset_config(preset, **shape) if preset else OFAConfig(**shape))
         if config.model.resnet_weights:
             load_resnet_weights(model, config.model.resnet_weights)
-    start_style_tokens(model, preprocessor, known)
+    if config.train.lora:
+        start_lora(config, model, preprocessor, known)
+    else:
+        start_style_tokens(model, preprocessor, known)
     return model, preprocessor
 
 
 def built(config: Config, model: OFAModel, preprocessor: OfaStylishImageCaptioningPreprocessor) -> Built:
     """Model and preprocessor with what training wants to know of them."""
     train = config.train
-    if train.freeze_resnet:
+    freeze_resnet = train.freeze_resnet or bool(train.lora)
+    if freeze_resnet:
         model.encoder.embed_images.requires_grad_(False)
     if train.freeze_embeddings:
         model.encoder.embed_tokens.requires_grad_(False)
@@ -78,6 +84,8 @@ def built(config: Config, model: OFAModel, preprocessor: OfaStylishImageCaptioni
         model.encoder.embed_images.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def write(folder: Path, weights: Mapping[str, Tensor]) -> None:
+        if train.lora:
+            return write_adapted(folder, model, preprocessor, weights, generation=decoding_settings(config))
         write_model(
             folder,
             model,
@@ -94,7 +102,7 @@ def built(config: Config, model: OFAModel, preprocessor: OfaStylishImageCaptioni
         preprocessor,
         write,
         collate,
-        frozen=(model.encoder.embed_images,) if train.freeze_resnet else (),
+        frozen=(model.encoder.embed_images,) if freeze_resnet else (),
         shard_units=shard_units(model),
         own_rates=[(model.encoder.embed_images, train.tower_lr)] if train.tower_lr else (),
     )
@@ -122,7 +130,8 @@ def open_model(
     LOGGER.warning("%s has no %s: its model has never seen the styles it is asked for", checkpoint, STYLE_MAP_FILE)
     vocabulary = None if config.model.vocabulary == "train" else config.model.vocabulary
     start = dataclasses.replace(config.model, checkpoint=str(checkpoint), vocabulary=vocabulary, config={})
-    model, preprocessor = build_model(dataclasses.replace(config, model=start), split, None)
+    plain = dataclasses.replace(config, model=start, train=dataclasses.replace(config.train, lora={}))
+    model, preprocessor = build_model(plain, split, None)
     return place(model, "auto"), preprocessor
 
 
@@ -193,19 +202,3 @@ def _preprocessor(
         lowercase=data.lowercase,
         flip=data.flip,
     )
-
-
-def start_style_tokens(
-    model: OFAModel, preprocessor: OfaStylishImageCaptioningPreprocessor, known: StyleMap | None = None
-) -> None:
-    """Start each style token from the mean embedding of its style's words, except those with that meaning in `known`,
-    the style map that the model was trained with before."""
-    weight = model.get_input_embeddings().weight
-    vectors = initial_style_embeddings(weight, preprocessor.style_map, preprocessor.tokenizer)
-    taught = set(known.tokens.items()) if known else set()
-    ids = preprocessor.style_map.token_ids(preprocessor.tokenizer)
-    kept = {ids[style] for style, token in preprocessor.style_map.tokens.items() if (style, token) in taught}
-    with torch.no_grad():
-        for token_id, vector in vectors.items():
-            if token_id not in kept:
-                weight[token_id] = vector

@@ -21,10 +21,15 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from config import Config
 from data.images import decode
 from data.pictures import SUFFIXES
 from data.reading import open_file, parse_json, read_text
+from tasks.captioning.build import open_model
 from tasks.captioning.captioner import Captioner
+from tasks.captioning.records import search_settings
+from tasks.captioning.task import captioner_dtype
+from tasks.evaluating import find_checkpoint
 
 _THREADS = 4
 _AHEAD = 3  # batches that are decoded while one is captioned
@@ -46,7 +51,8 @@ class Found:
 
 def find_pictures(sources: Iterable[str]) -> Iterator[Found]:
     """The pictures that sources name: files, folders (with all below them), zip files, patterns such as "a/*.jpg", and
-    lists, which are files .txt of one source a line.
+    lists, which are files .txt of one source a line. What a list names and is not there is a picture of its own, which
+    then cannot be read.
 
     Raises ValueError for a source that is not there, and a folder or a pattern without pictures.
     """
@@ -54,11 +60,7 @@ def find_pictures(sources: Iterable[str]) -> Iterator[Found]:
         if Path(source).is_dir():
             yield from _some((Found(path) for path in _below(source)), source)
         elif source.lower().endswith(".txt"):
-            try:
-                lines = read_text(source).splitlines()
-            except (OSError, ValueError) as error:
-                raise ValueError(f"{source}: cannot read the list ({error}): write one picture a line") from None
-            yield from find_pictures(line.strip() for line in lines if line.strip())
+            yield from _listed(source)
         elif source.lower().endswith(".zip"):
             try:
                 with zipfile.ZipFile(source) as file:
@@ -70,6 +72,31 @@ def find_pictures(sources: Iterable[str]) -> Iterator[Found]:
             yield from _some((Found(path) for path in sorted(glob.glob(source, recursive=True))), source)
         else:
             yield Found(source)  # one that is missing is a line of its own
+
+
+def _listed(source: str) -> Iterator[Found]:
+    """What the lines of a list name. ValueError for a list that cannot be read."""
+    try:
+        lines = [line.strip() for line in read_text(source).splitlines()]
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{source}: cannot read the list ({error}): write one picture a line") from None
+    for line in filter(None, lines):
+        if line.lower().endswith(".txt"):
+            yield Found(line)  # a list may name itself
+            continue
+        try:
+            yield from find_pictures([line])
+        except ValueError:
+            yield Found(line)  # one line of a hundred thousand is no reason to caption nothing
+
+
+def run_bulk(
+    config: Config, *, sources: Sequence[str], out: str, styles: Sequence[str] | None, checkpoint: str | None = None
+) -> dict[str, int]:
+    """`caption_all` with the model and the settings of a configuration; `checkpoint` is as for `run_evaluation`."""
+    model, preprocessor = open_model(config, find_checkpoint(config.work_dir, checkpoint), None)
+    captioner = Captioner(model, preprocessor, dtype=captioner_dtype(config), defaults=search_settings(config))
+    return caption_all(captioner, sources, Path(out), styles=styles, batch_size=config.eval.batch_size)
 
 
 def caption_all(

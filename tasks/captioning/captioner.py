@@ -24,8 +24,10 @@ from models.ofa.beams import Hypothesis
 from models.ofa.mixtures import with_intensity
 from models.ofa.modeling import OFAModel
 from models.ofa.saving import GENERATION, GUIDANCE, read_configuration
+from preprocessors.images import ImageSource
 from tasks.captioning.asked_images import Loaded, RequestedImages, collate_whole, plan_batches
 from tasks.captioning.decoding import Guidance, decode_prompts
+from tasks.captioning.looking import Looked, looked_at
 from tasks.captioning.mixing import own_styles
 from tasks.captioning.pictures import Asked, Written, caption_pictures
 from tasks.predicting import evaluating
@@ -135,13 +137,28 @@ class Captioner:
     ) -> list[list[list[Written]]]:
         """As `pictures.caption_pictures`: pictures in memory, each in its styles, with all beams and scores.
 
+        Styles may be mixtures and descriptions (`models.ofa.mixtures`), those of one picture others than of the next.
         `search` wins over the directory's settings; without `guidance` it is the directory's.
         """
         settings = {name: self.defaults[name] for name in GENERATION if name in self.defaults} | dict(search or {})
         if guidance is None:
             guidance = Guidance(*(self.defaults.get(name, 0.0) for name in GUIDANCE))
-        with evaluating(self.model), self._autocast():
-            return caption_pictures(self.model, self.preprocessor, asked, settings, guidance)
+        styles = [style for _, names in asked for style in names]
+        with (
+            evaluating(self.model),
+            self._autocast(),
+            own_styles(self.model, self.preprocessor, styles) as preprocessor,
+        ):
+            return caption_pictures(self.model, preprocessor, asked, settings, guidance)
+
+    def looked_at(self, image: ImageSource, style: str, caption: str) -> list[Looked]:
+        """As `looking.looked_at`: where the model looks in a picture for each word of a caption in a style."""
+        with (
+            evaluating(self.model),
+            self._autocast(),
+            own_styles(self.model, self.preprocessor, [style]) as preprocessor,
+        ):
+            return looked_at(self.model, preprocessor, image, style, caption)
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.model.device.type, getattr(torch, self.dtype), enabled=self.dtype != "float32")

@@ -11,12 +11,29 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from models.ofa.mixtures import vector_of
 from models.ofa.modeling import OFAModel
 
 if TYPE_CHECKING:
     from preprocessors import OfaStylishImageCaptioningPreprocessor
+
+
+def own_vectors(
+    model: OFAModel, preprocessor: "OfaStylishImageCaptioningPreprocessor", styles: Sequence[str]
+) -> dict[str, Tensor]:
+    """The vector [D] of each mixture and description among `styles`. Raises ValueError as `own_styles`."""
+    known, tokenizer = preprocessor.style_map, preprocessor.tokenizer
+    table = model.encoder.embed_tokens.weight
+    vectors = {style: vector_of(style, table, known, tokenizer) for style in dict.fromkeys(styles)}
+    own = {style: vector for style, vector in vectors.items() if vector is not None}
+    if own and not preprocessor.builder.prompt.tokenize_style:
+        raise ValueError(
+            f'style "{next(iter(own))}": this model reads styles as words (style.tokenize_style = false), which cannot '
+            "be mixed: ask for one of its styles"
+        )
+    return own
 
 
 @contextlib.contextmanager
@@ -28,17 +45,10 @@ def own_styles(
     ValueError for a mixture of unknown styles, and where styles are not tokens.
     """
     known, tokenizer, prompt = preprocessor.style_map, preprocessor.tokenizer, preprocessor.builder.prompt
-    table = model.encoder.embed_tokens.weight
-    vectors = {style: vector_of(style, table, known, tokenizer) for style in dict.fromkeys(styles)}
-    own = {style: vector for style, vector in vectors.items() if vector is not None}
+    own = own_vectors(model, preprocessor, styles)
     if not own:
         yield preprocessor
         return
-    if not prompt.tokenize_style:
-        raise ValueError(
-            f'style "{next(iter(own))}": this model reads styles as words (style.tokenize_style = false), which cannot '
-            "be mixed: ask for one of its styles"
-        )
     mixing = copy.copy(preprocessor)
     # Words that stand for a style in the prompt's text only; its ids are set below, and no tokenizer meets them.
     named = {style: f"<style {style}>" for style in own}

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from config import Config
 from data import Split
@@ -67,7 +68,10 @@ def style_tasks(config: Config) -> StyleTasks | None:
     if config.train.objective == "scst":
         return None
     on = task_weights(config)
-    return StyleTasks(**dict.fromkeys(on, True), mask_ratio=config.style_mlm.mask_ratio) if on else None
+    mlm = config.style_mlm
+    settings: dict[str, Any] = dict.fromkeys(on, True)
+    settings |= {"mask_ratio": mlm.mask_ratio, "place": mlm.place, "style_alone": mlm.style_token_alone}
+    return StyleTasks(**settings) if on else None
 
 
 def _self_critical(

@@ -144,6 +144,9 @@ class MaskedSentences:
 
 def _losses(config: PretrainingConfig, known: Known) -> list[str]:
     """The losses of all phases that the data have labels for. ValueError where there is none."""
+    if known.images > 1:
+        pair = next(one for one in known.train if len(one.images) > 1)
+        raise ValueError(f"{pair.question_id} is about two pictures: LXMERT's pre-training takes one a sentence")
     features, train = known.train.features, config.train
     stores = features.stores if isinstance(features, JoinedStores) else [features]
     there = set.intersection(*(set(store.info.arrays) for store in stores)) & set(LABELS)

@@ -23,7 +23,7 @@ NO_ANSWERS = AnswerVocabulary(("none",), "none", "no answers")
 def read_records(config: PretrainingConfig, split: str) -> Records:
     """The split of that name; a drawn set is drawn if it is not there yet.
 
-    Raises ValueError for a split that is not configured, empty or broken, and for sentences about pairs.
+    Raises ValueError for a split that is not configured, empty or broken.
     """
     if split not in config.splits():
         raise ValueError(f'the configuration has no split "{split}": set data.{split} to its sentences')
@@ -37,9 +37,6 @@ def read_records(config: PretrainingConfig, split: str) -> Records:
     else:
         questions = read_questions(split, format=data.format, questions=several(getattr(data, split)))
         stores, places = several(data.features), several(data.images)
-    pair = next((one for one in questions if len(one.images) > 1), None)
-    if pair is not None:
-        raise ValueError(f"split {split}: {pair.question_id} is about two pictures: pre-training takes one a sentence")
     return Records(questions, open_stores(stores), Pictures(places) if places else None)
 
 
@@ -55,13 +52,13 @@ def draw(config: PretrainingConfig) -> Callable[[Path], None]:
 
 def known_of(config: PretrainingConfig, train: Records) -> Known:
     """What a network is built for."""
-    data = config.data
+    data, images = config.data, max(len(one.images) for one in train)
     if data.answers is not None:
-        return Known(train, AnswerVocabulary.read(data.answers), 1)
+        return Known(train, AnswerVocabulary.read(data.answers), images)
     if not any(one.answer for one in train):
-        return Known(train, NO_ANSWERS, 1)
+        return Known(train, NO_ANSWERS, images)
     answers = AnswerVocabulary.build(train, min_count=data.min_answer_count, max_size=data.max_answers)
-    return Known(train, answers, 1)
+    return Known(train, answers, images)
 
 
 def examined(config: PretrainingConfig, records: Records) -> Examined:

@@ -145,7 +145,7 @@ def row_of(question: Question, guess: Guess, file_of: Callable[[str], str | None
         scores["matched"] = float(guess.matched[0] == (guess.matched[1] > 0.5))
     scores["answers"] = float(guess.answer[0] == guess.answer[1]) if guess.answer is not None else None
     return {
-        "image_id": question.images[0],
+        "image_id": " ".join(question.images),
         "question_id": question.question_id,
         "image": file_of(question.images[0]),
         "question": question.text,

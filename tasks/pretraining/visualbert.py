@@ -1,11 +1,12 @@
 """VisualBERT as a network that is pre-trained: words masked beside all regions, and whether a second caption belongs.
 
 A caption stands before another one, of the same picture or of a different one, which is the loss `matched`; a question
-stands before one of its answers, and only its words are asked.
+stands before one of its answers, and only its words are asked. Of a sentence about two pictures `matched` is whether it
+is true, of a question of VCR before one of its choices whether that is the right one.
 """
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from torch import Tensor
 from transformers import BertTokenizer
 
 from conf.pretraining import PretrainingConfig
+from data.features import Regions
+from data.questions import Question
 from models.lxmert.starting import bert_fields
 from models.visualbert import VisualBERTConfig, VisualBERTModel
 from models.visualbert.bert import load_bert
@@ -22,7 +25,7 @@ from models.visualbert.starting import settle_regions, start_from_visualbert
 from models.wordpiece import check_vocabulary, load_wordpiece, save_wordpiece
 from preprocessors.questions import shown
 from preprocessors.visualbert.captions import CaptionPairs
-from preprocessors.visualbert.draws import item_draws
+from preprocessors.visualbert.draws import Draws, item_draws
 from preprocessors.visualbert.pretraining import PretrainingReader
 from preprocessors.visualbert.reader import BOX_NUMBERS, read_regions
 from tasks.answering.models import Known
@@ -42,7 +45,8 @@ from tasks.pretraining.models import Examples, Guess, Phase, Pretrainer
 from trainers.pretraining_losses import Part, class_part
 
 LOSSES = ("words", "matched")
-_ARGUMENTS = ("input_ids", "text_mask", "segment_ids", "features", "box_mask", "box_types", "word_labels")
+_TEXTS = ("input_ids", "text_mask", "segment_ids", "word_labels")
+_ARGUMENTS = (*_TEXTS, "features", "box_mask", "box_types", "alignment")
 
 
 class VisualBERT:
@@ -91,7 +95,7 @@ def pretrainer(config: PretrainingConfig, model: VisualBERTModel, tokenizer: Ber
     )
 
     def parts(network: Any, batch: Mapping[str, Any]) -> dict[str, Part]:
-        found = network(**{name: batch[name] for name in _ARGUMENTS})
+        found = network(**_arguments(batch))
         both = {
             "words": class_part(found.word_logits, found.word_labels),
             "matched": class_part(found.logits, batch["labels"]),
@@ -114,20 +118,28 @@ def pretrainer(config: PretrainingConfig, model: VisualBERTModel, tokenizer: Ber
     model.visual_bert.pooler.requires_grad_("matched" in losses and config.train.train_pooler)
 
     def examples(records: Records, seed: int, hidden: bool) -> Examples:
-        return VisualBERTExamples(records, reader, seed, hidden)
+        once = config.train.caption_pairs == "once"
+        return VisualBERTExamples(records, reader, seed, hidden, pairs_once=once)
 
     return Pretrainer(model, losses, examples, collator(reader), parts, guess, write)
 
 
 class VisualBERTExamples:
-    """Masked examples of a split: captions in pairs, questions with an answer; see `tasks.pretraining.models`."""
+    """Masked examples of a split: captions in pairs, questions with an answer; see `tasks.pretraining.models`.
 
-    def __init__(self, records: Records, reader: PretrainingReader, seed: int, hidden: bool) -> None:
+    Args:
+        pairs_once: captions have the same second ones in all epochs.
+    """
+
+    def __init__(
+        self, records: Records, reader: PretrainingReader, seed: int, hidden: bool, *, pairs_once: bool = False
+    ) -> None:
         self.records = records
         self.reader = reader
         self.seed = seed
         self.hidden = hidden
-        captions = [row for row, one in enumerate(records) if not one.references]
+        self.pairs_once = pairs_once
+        captions = [row for row, one in enumerate(records) if _is_caption(one)]
         self._place = {row: place for place, row in enumerate(captions)}
         self._captions = captions
         images = [records.questions[row].images[0] for row in captions]
@@ -139,18 +151,40 @@ class VisualBERTExamples:
     def __call__(self, row: int, epoch: int, phase: Phase) -> dict[str, Any]:
         question = self.records.questions[row]
         draws = item_draws(self.seed, epoch, row)
-        _, [picture] = shown("", self.records.regions(question), "question" if self.hidden else "both")
+        _, pictures = shown("", self.records.regions(question), "question" if self.hidden else "both")
+        try:
+            item = self._item(row, epoch, question, pictures, draws)
+        except ValueError as error:
+            raise ValueError(f"sentence {question.question_id}: {error}") from None
+        return item | {"row": row, "losses": phase.losses}
+
+    def _item(
+        self, row: int, epoch: int, question: Question, pictures: Sequence[Regions], draws: Draws
+    ) -> dict[str, Any]:
+        picture = pictures[0]
+        if "used" in question.extra:
+            return self.reader.choice(question.extra, picture=picture, draws=draws)
+        if len(pictures) > 1:
+            true = {"true": True, "false": False}.get(question.answer.lower())
+            return self.reader.sentence(question.text, true=true, pair=pictures, draws=draws)
         if question.references:
             answers = question.extra.get("valid_answers", question.references)  # imdb: those in the list of answers
             answer = random.Random(f"answer {self.seed} {epoch} {row}").choice(answers)
-            item = self.reader.question(question.text, answer, picture=picture, draws=draws)
-        elif self._pairs is None:
+            return self.reader.question(question.text, answer, picture=picture, draws=draws)
+        if self._pairs is None:
             raise ValueError(f"split {self.records.name}: captions of one picture alone: pairs need those of two")
-        else:
-            place, same = self._pairs.draw(self._place[row], draws)
-            second = self.records.questions[self._captions[place]].text
-            item = self.reader.captions(question.text, second, same=same, picture=picture, draws=draws)
-        return item | {"row": row, "losses": phase.losses}
+        drawing = random.Random(f"pair {self.seed} {row}") if self.pairs_once else draws
+        place, same = self._pairs.draw(self._place[row], drawing)
+        second = self.records.questions[self._captions[place]].text
+        return self.reader.captions(question.text, second, same=same, picture=picture, draws=draws)
+
+
+def _is_caption(question: Question) -> bool:
+    return not question.references and len(question.images) == 1 and "used" not in question.extra
+
+
+def _arguments(batch: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: batch[name] for name in _ARGUMENTS if name in batch}
 
 
 def collator(reader: PretrainingReader) -> Any:
@@ -166,7 +200,7 @@ def collator(reader: PretrainingReader) -> Any:
 
 
 def _guesses(network: Any, batch: Mapping[str, Any], tokenizer: BertTokenizer) -> list[Guess]:
-    found = network(**{name: batch[name] for name in _ARGUMENTS})
+    found = network(**_arguments(batch))
     best = iter(found.word_logits.argmax(1).tolist())
     shares = found.logits.float().softmax(1)[:, 1].tolist()
     names: Any = tokenizer.convert_ids_to_tokens

@@ -95,6 +95,20 @@ def test_karpathy_split_selects_and_restval_trains(tmp_path):
         _read(tmp_path, content, format="karpathy", name="test")
 
 
+def test_sentences_of_senticap_have_their_sentiment_as_style(tmp_path):
+    sentences = [{"raw": "a dull dog", "sentiment": 0}, {"raw": "a nice dog", "sentiment": 1}, {"raw": "a dog"}]
+    split = _read(tmp_path, {"images": [_karpathy("train", "a", sentences=sentences)]}, format="karpathy")
+    assert [(s.style, s.caption) for s in split] == [
+        ("Negative", "a dull dog"),
+        ("Positive", "a nice dog"),
+        ("Factual", "a dog"),
+    ]
+    assert split.styles == ("Factual", "Negative", "Positive")
+    wrong = {"images": [_karpathy("train", "a", sentences=[{"raw": "a dog", "sentiment": 2}])]}
+    with pytest.raises(ValueError, match=r"sentence 0, key 'sentiment': expected 0 \(negative\) or 1"):
+        _read(tmp_path, wrong, format="karpathy")
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

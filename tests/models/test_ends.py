@@ -7,7 +7,7 @@ from models.ofa.beams import Beams
 from models.ofa.constraints import Constraints
 from models.ofa.generation import beam_search, sample
 from tests.models.nano import EOS, PAD, nano_model, prompt_batch
-from trainers.scst import without_forced_end
+from trainers.rollouts import without_forced_end
 
 LONGEST = 12
 

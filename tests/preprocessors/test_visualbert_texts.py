@@ -220,3 +220,12 @@ def test_confident_regions_are_kept_before_others():
     assert screened(confidences, image_feature_cap=2, keep=[4]).tolist() == [0, 1, 4]
     assert screened(confidences, confidence_cap=0.95, min_cap=9).tolist() == [0, 1, 2, 3, 4]
     assert screened(np.ones(400)).shape == (300,)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", " ", "  a   dog ", "a\tdog\nis", "dog's, red-is!", "A DOG", "\u0301a e\u0301 \u4e2da", "[MASK] a"],
+)
+def test_words_apart_are_split_as_a_text_is(text: str):
+    whole = vocabulary().tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    assert vocabulary().split(text) == whole

@@ -37,7 +37,14 @@ def ask(
     server: Server, path: str, body: Any = None, *, headers: Mapping[str, str] | None = None, method: str | None = None
 ) -> tuple[int, Any]:
     """Status and content (JSON, or a text); `body` is sent as JSON, bytes as they are."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=SECONDS)
+    return post(server.server_address[1], path, body, headers=headers, method=method)
+
+
+def post(
+    port: int, path: str, body: Any = None, *, headers: Mapping[str, str] | None = None, method: str | None = None
+) -> tuple[int, Any]:
+    """As `ask`, of whatever listens there."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=SECONDS)
     content = body if body is None or isinstance(body, bytes) else json.dumps(body)
     sent = {"Content-Type": "application/json"} | dict(headers or {})
     connection.request(method or ("GET" if body is None else "POST"), path, content, sent)

@@ -1,14 +1,18 @@
 """The page of the server in a real browser: a photo in, a style chosen, captions out, and what goes wrong."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from data.run_folder import RunFolder
+from metrics.style_classifier import StyleClassifier
+from rewards.kept_classifier import save
 from serving.web import Server
 from tasks.captioning.captioner import Captioner
 from tests.models.nano import STYLES
-from tests.nano_run import nano_run
+from tests.nano_run import CAPTIONS, nano_run
 from tests.serving.browser import CHROMIUM, Browser, browsing
 from tests.serving.served import ask, serving
 
@@ -33,6 +37,17 @@ def server(root: Path) -> Iterator[Server]:
 def browser(root: Path) -> Iterator[Browser]:
     with browsing(root / "profile") as browser:
         yield browser
+
+
+def judged_run(root: Path) -> Path:
+    """The run with a judge of style beside it."""
+    folder = root / "judged"
+    if not folder.exists():
+        shutil.copytree(root / "run", folder)
+        texts = [text for style in STYLES for text in CAPTIONS[style]]
+        styles = [style for style in STYLES for _ in CAPTIONS[style]]
+        save(StyleClassifier.fit(texts, styles, features="characters"), RunFolder(folder).style_evaluator)
+    return folder
 
 
 def load(browser: Browser, server: Server, **shape) -> None:
@@ -96,14 +111,87 @@ def test_intensity_and_decoding_reach_the_model(browser: Browser, server: Server
     load(browser, server)
     choose(browser, root / "images" / "1.png")
     browser.evaluate(
-        "document.getElementById('intensity').value = 4; document.getElementById('beam_size').value = 3; 1"
+        "document.getElementById('intensity').value = 1.5; document.getElementById('beam_size').value = 3;"
+        "document.getElementById('style_guidance').value = 4; 1"
     )
     press_go(browser)
     browser.wait("document.querySelectorAll('.card').length === 3")
     assert browser.evaluate("document.querySelectorAll('.card li').length") == 9
     assert "image" in browser.evaluate("JSON.stringify(captionsBody())")
-    assert browser.evaluate("captionsBody().intensity") == 4
+    assert browser.evaluate("captionsBody().intensity") == 1.5
+    assert browser.evaluate("captionsBody().style_guidance") == 4
     assert browser.evaluate("captionsBody().beam_size") == 3
+
+
+def test_a_mixture_of_two_styles_is_captioned(browser: Browser, server: Server, root: Path) -> None:
+    load(browser, server)
+    choose(browser, root / "images" / "1.png")
+    for change in ("first.value = 'Sweet'", "second.value = 'Sweet'", "part.value = 35"):
+        name = change.partition(".")[0]
+        browser.evaluate(f"at('{name}').{change.partition('.')[2]}; at('{name}').dispatchEvent(new Event('input')); 1")
+    assert browser.evaluate("mixture()") is None  # of one style
+    browser.evaluate("at('second').value = 'Humorous'; at('second').dispatchEvent(new Event('input')); 1")
+    assert browser.evaluate("at('count').textContent") == "(1 chosen)"
+    press_go(browser)
+    browser.wait("document.querySelectorAll('.card').length === 1")
+    mixture = "0.65*Sweet + 0.35*Humorous"
+    captioner = Captioner.from_directory(root / "run" / "checkpoints" / "best", device="cpu")
+    (expected,) = captioner.caption([root / "images" / "1.png"], styles=[mixture])
+    assert " ".join(cards(browser)[mixture].split()) == " ".join(expected[mixture].split())
+    assert browser.messages == []
+
+
+def test_judges_are_asked_where_there_are_any(browser: Browser, server: Server, root: Path) -> None:
+    load(browser, server)
+    choose(browser, root / "images" / "1.png")
+    press_go(browser)
+    browser.wait("document.querySelectorAll('.card').length === 3")
+    assert browser.evaluate("document.querySelectorAll('.judged').length") == 0
+    with serving(judged_run(root)) as other:
+        load(browser, other)
+        choose(browser, root / "images" / "1.png")
+        press_go(browser)
+        browser.wait("document.querySelectorAll('.card').length === 3")
+        told = browser.evaluate("[...document.querySelectorAll('.judged')].map(line => line.textContent)")
+        found = browser.evaluate("rows")
+        assert len(told) == 3
+        for line, row in zip(told, found, strict=True):
+            assert line.startswith(f"style judge {100 * row['characters_score']:.0f}% ")
+            assert ("likeliest" in line) == (row["characters_style"] != row["style"])
+        assert browser.evaluate("table().split('\\r\\n')[0]").startswith('"style","caption","score","characters_score"')
+
+
+def test_a_word_shows_where_the_model_looked(browser: Browser, server: Server, root: Path) -> None:
+    load(browser, server)
+    choose(browser, root / "images" / "1.png")
+    browser.evaluate(
+        "rows = [{style: 'Sweet', caption: 'a red cat', score: -1, beams: []}];asked = captionsBody(); show()"
+    )
+    browser.evaluate("document.querySelector('.look').click()")
+    browser.wait("document.querySelectorAll('.word').length === 3")
+    pressed = "[...document.querySelectorAll('.word')].map(word => word.getAttribute('aria-pressed'))"
+    assert browser.evaluate(pressed) == ["true", "false", "false"]
+    assert browser.evaluate("document.activeElement.textContent") == "a"
+    sides = [("width", "clientWidth"), ("height", "clientHeight")]
+    assert all(browser.evaluate(f"at('overlay').{one} === at('photo').{other}") for one, other in sides)
+    darkness = (
+        "(() => { const c = at('overlay'), p = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;"
+        "return p.filter((_, i) => i % 4 === 3); })()"
+    )
+    alpha = f"(() => {{ const d = {darkness}; return [Math.min(...d), Math.max(...d)]; }})()"
+    least, most = browser.evaluate(alpha)
+    assert least < 40 < most  # bright somewhere, dark elsewhere
+    browser.press(*TAB)
+    browser.press(*ENTER)
+    assert browser.evaluate(pressed) == ["false", "true", "false"]
+    assert "“red”" in browser.evaluate("at('looking').textContent")
+    browser.press(*ENTER)
+    assert browser.evaluate(pressed) == ["false", "false", "false"]
+    assert browser.evaluate("at('overlay').hidden")
+    choose(browser, root / "images" / "2.png")
+    browser.evaluate("document.querySelector('.word').click()")
+    assert "Another photo" in told(browser)
+    assert browser.messages == []
 
 
 def test_what_goes_wrong_is_told(browser: Browser, server: Server, root: Path, tmp_path: Path) -> None:

@@ -65,11 +65,11 @@ def test_captions_are_those_of_the_file(server: Server, root: Path, captioner: C
     assert [row["style"] for row in named] == ["Cynical"]
 
 
-def test_settings_of_the_search_and_intensity_are_those_of_the_captioner(
+def test_settings_of_the_search_and_guidance_are_those_of_the_captioner(
     server: Server, root: Path, captioner: Captioner, image: str
 ) -> None:
     settings: dict[str, Any] = {"beam_size": 3, "max_len_b": 4}
-    found = ask(server, "/v1/captions", {"image": image, "intensity": 4.0, **settings})[1]["captions"]
+    found = ask(server, "/v1/captions", {"image": image, "style_guidance": 4.0, **settings})[1]["captions"]
     (expected,) = captioner.caption([str(root / "images" / "0.png")], style_guidance=4.0, **settings)
     assert {row["style"]: row["caption"] for row in found} == expected
     assert all(len(row["beams"]) == 3 for row in found)
@@ -208,6 +208,10 @@ def png(width: int, height: int) -> str:
         ({"beam_size": True}, 400, "whole number"),
         ({"min_len": 5, "max_len_b": 3}, 400, "min_len is above"),
         ({"intensity": 1e9}, 400, "intensity must be a number"),
+        ({"style_guidance": 1e9}, 400, "style_guidance must be a number"),
+        ({"styles": ["0.5*Swet"]}, 400, "did you mean Sweet"),
+        ({"styles": ["99*Sweet"]}, 400, "a weight is above 20"),
+        ({"styles": ["description: " + "so " * 300]}, 400, "more than 500 characters"),
         ({"model": "rum"}, 404, "did you mean run?"),
         ({"model": 3}, 400, "model must be a text"),
     ],

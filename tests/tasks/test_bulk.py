@@ -9,7 +9,8 @@ import pytest
 import finetune
 from tasks.captioning.bulk import Found, caption_all, find_pictures
 from tasks.captioning.captioner import Captioner
-from tests.nano_run import nano_run
+from tasks.captioning.pictures import Written
+from tests.nano_run import SEARCH, nano_run
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +45,47 @@ def test_a_folder_a_zip_a_pattern_and_a_list(root: Path, tmp_path: Path) -> None
     (tmp_path / "b.zip").write_text("no zip")
     with pytest.raises(ValueError, match="cannot read the zip file"):
         list(find_pictures([str(tmp_path / "b.zip")]))
+
+
+def test_one_bad_line_of_a_list_is_a_picture_that_cannot_be_read(root: Path, tmp_path: Path) -> None:
+    image = f"{root}/images/1.png"
+    (tmp_path / "bad.zip").write_text("no zip")
+    names = ["gone[1].jpg", str(tmp_path / "bad.zip"), str(tmp_path / "list.txt"), "half\0name.jpg"]
+    (tmp_path / "list.txt").write_text("\n".join([*names, image]))
+    assert list(find_pictures([str(tmp_path / "list.txt")])) == [*map(Found, names), Found(image)]
+
+
+class Quick:
+    """A captioner that writes at once, for numbers of pictures that no test has time for."""
+
+    styles = ("Sweet",)
+
+    def __init__(self, captioner: Captioner) -> None:
+        self.preprocessor, self.canonical, self.passes = captioner.preprocessor, captioner.canonical, 0
+
+    def caption_pictures(self, asked: list) -> list:
+        self.passes += 1
+        return [[[Written("a dog", 0.0, True)] for _ in styles] for _, styles in asked]
+
+
+def test_a_list_of_many_goes_on_and_counts_pictures_a_second(
+    root: Path, tmp_path: Path, captioner: Captioner, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content, out = (root / "images" / "0.png").read_bytes(), tmp_path / "lines.jsonl"
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        for number in range(300):
+            file.writestr(f"{number:03}.png", content[:40] if number % 100 == 50 else content)
+    (tmp_path / "list.txt").write_text("\n".join([f"{tmp_path}/a.zip", *(f"gone{n}.jpg" for n in range(20_000))]))
+    quick = Quick(captioner)
+    counts = caption_all(quick, [str(tmp_path / "list.txt")], out, styles=None, batch_size=50)  # type: ignore[arg-type]
+    assert counts == {"captioned": 297, "failed": 20_003, "there_already": 0}
+    assert quick.passes == 6  # of 50 pictures; what cannot be read costs none
+    assert "img/s" in capsys.readouterr().err
+    whole = out.read_text()
+    out.write_text("".join(whole.splitlines(keepends=True)[:250]))
+    counts = caption_all(quick, [str(tmp_path / "list.txt")], out, styles=None, batch_size=50)  # type: ignore[arg-type]
+    assert counts == {"captioned": 49, "failed": 20_001, "there_already": 250}
+    assert out.read_text() == whole
 
 
 def test_lines_are_what_the_captioner_says_and_one_bad_picture_is_a_line(
@@ -89,3 +131,28 @@ def test_the_command(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert finetune.main(command) == 0
     assert json.loads(capsys.readouterr().out) == {"captioned": 6, "failed": 0, "there_already": 0}
     assert all(list(line["captions"]) == ["Sweet", "Cynical"] for line in lines(Path(out)))
+
+
+def test_inference_of_a_run_writes_the_same_lines(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], captioner: Captioner
+) -> None:
+    nano_run(tmp_path)
+    sections = {"train": "train.json", "val": "val.json", "image_dir": "images", "styles": "styles.txt"}
+    data = {name: str(tmp_path / file) for name, file in sections.items()} | {"image_suffix": ".png", "num_workers": 0}
+    conf = {"work_dir": str(tmp_path / "run"), "model": {"preset": "tiny", "vocabulary": "train"}, "data": data}
+    conf |= {"train": {"dtype": "float32"}, "eval": SEARCH | {"batch_size": 4}}
+    (tmp_path / "mine.json").write_text(json.dumps(conf))
+    out = tmp_path / "x.jsonl"
+    command = ["--conf", str(tmp_path / "mine.json"), "inference", "--out", str(out), "--style", "Sweet"]
+    assert finetune.main([*command, "--image", f"{tmp_path}/images", "gone.jpg"]) == 0, capsys.readouterr().err
+    assert json.loads(capsys.readouterr().out) == {"captioned": 6, "failed": 1, "there_already": 0}
+    files = [tmp_path / "images" / f"{n}.png" for n in range(6)]
+    expected = captioner.caption(files, styles=["Sweet"])
+    assert [line["captions"] for line in lines(out)[:6]] == expected
+    assert lines(out)[6] == {"image": "gone.jpg", "error": "No such file or directory"}
+    for wrong, message in (
+        (["--random", "3"], "--out goes with --image, not with --random"),
+        (["--image", "a.jpg", "--output", "x"], "--out goes with --image, not with --output"),
+    ):
+        assert finetune.main([*command, *wrong]) == 2
+        assert message in capsys.readouterr().err

@@ -83,10 +83,12 @@ def test_a_caption_longer_than_the_model_is_cut_and_said(caplog: pytest.LogCaptu
     assert len(preprocessor.builder.encode_target("x" * 100)) == 20
 
 
+@pytest.mark.parametrize("place", ["encoder", "decoder"])
 @pytest.mark.parametrize("task", ["mask_style", "mask_caption", "matching"])
-def test_a_question_that_is_too_long_is_an_error(task: str):
+def test_a_question_that_is_too_long_is_an_error(task: str, place: str):
     preprocessor = nano_preprocessor()
-    preprocessor.tasks = StyleTasks(**{task: True}, mask_ratio=0.3)
+    on: dict[str, Any] = {task: True, "place": place}
+    preprocessor.tasks = StyleTasks(**on, mask_ratio=0.3)
     check_lengths(["a cat"], preprocessor, 200)
     with pytest.raises(ValueError, match=r"a question about the training caption 'xxx.* has \d+ tokens, and the model"):
         check_lengths(["x" * 400 + " and a cat"], preprocessor, 200)
@@ -95,7 +97,8 @@ def test_a_question_that_is_too_long_is_an_error(task: str):
 @pytest.mark.parametrize("task", ["mask_style", "mask_caption", "matching"])
 def test_no_question_is_longer_than_the_longest(task: str):
     preprocessor = nano_preprocessor()
-    tasks = StyleTasks(**{task: True}, mask_ratio=0.4)
+    on: dict[str, Any] = {task: True}
+    tasks = StyleTasks(**on, mask_ratio=0.4)
     builder = preprocessor.builder
     caption = builder.target_text("a very red catastrophe on the mat of zebras")
 
@@ -106,7 +109,7 @@ def test_no_question_is_longer_than_the_longest(task: str):
 
     [longest] = map(count, tasks.longest(caption, builder.prompt, count))
     generator = torch.Generator().manual_seed(0)
-    asked = [tasks.questions([("Sweet", caption)], builder.prompt, generator, caption)[0][2] for _ in range(100)]
+    asked = [tasks.questions([("Sweet", caption)], builder.prompt, generator, caption)[0].text for _ in range(100)]
     assert max(map(count, asked)) <= longest
     assert longest - max(map(count, asked)) <= 2
 

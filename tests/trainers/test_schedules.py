@@ -1,13 +1,14 @@
 """Learning-rate schedules by name, at points worked out by hand."""
 
 import math
+from functools import partial
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainers.schedules import SCHEDULES, learning_rate_of, make_schedule, phased_rate
+from trainers.schedules import SCHEDULES, learning_rate_of, make_schedule, phased_rate, rate_after
 
 
 def at(name: str, *points: float, **options: float) -> list[float]:
@@ -75,3 +76,10 @@ def test_phases_each_begin_their_schedule_anew() -> None:
     rate = phased_rate([(4, line), (2, lambda step, total: 10 * line(step, total))])
     # what the whole run has does not matter: one that is cut short is not squeezed
     assert [rate(step, 5) for step in range(7)] == pytest.approx([1, 0.75, 0.5, 0.25, 10, 5, 5])
+
+
+def test_a_warm_up_of_so_many_updates() -> None:
+    of_share = partial(learning_rate_of, "warmup_linear", lr=1.0, lr_end=0.0, epochs=1)
+    rate = rate_after(4, lambda share: of_share(warmup_proportion=share))
+    assert [rate(step, 8) for step in (0, 2, 4, 6)] == pytest.approx([0, 0.5, 1, 0.5], abs=1e-5)
+    assert [rate(step, 3) for step in (0, 2)] == pytest.approx([0, 0.5], abs=1e-5)  # a shorter run: still on its way up

@@ -30,6 +30,66 @@ def test_each_task_is_logged_and_learnt(demo, tmp_path):
     assert loss > max(parts)  # the captions' loss, and the answers' on top of it
 
 
+SHARED = (*TASKS, "style.place=decoder", "style_mlm.place=decoder")
+
+
+def test_each_task_is_learnt_in_the_decoder(demo, tmp_path):
+    # One token is learnt of a style's question, and some dozen of a caption.
+    weight = "style_mlm.mask_style_weight=5"
+    config = nano_config(demo, tmp_path, *SHARED, weight, "train.max_epochs=12", "train.lr=3e-3")
+    train(config)
+    for name in ("loss/mask_style", "loss/mask_caption", "loss/matching", "nll"):
+        losses = [loss for _, loss in history(config, name)]
+        assert losses[-1] < 0.9 * losses[0], name
+
+
+def test_questions_that_share_a_pass_equal_questions_with_a_pass_each(demo, tmp_path):
+    """The loss and every gradient, against the same questions with a row of the encoder for each: nothing random."""
+    trainer = prepare(nano_config(demo, tmp_path, *SHARED, *DIVISIBLE), World(), False)
+    objective, model, batch = trainer.loop.objective, trainer.loop.model.eval(), first_batch(trainer)
+    prompts, captions = batch["input_ids"].shape[0], batch["target"].shape[0]
+    assert (prompts, captions) == (6, 6 * (2 + 3))
+    rows = batch["encoder_index"]
+    alone = batch | {
+        "input_ids": batch["input_ids"][rows],
+        "image_index": batch["image_index"][rows],
+        "encoder_index": torch.arange(captions),
+        "even": True,
+    }
+    found = []
+    for each in (batch, alone):
+        model.zero_grad()
+        output = objective(model, each, 0)
+        (output.loss_sum / objective.count(each, 0)).backward()
+        gradients = {name: one.grad.clone() for name, one in model.named_parameters() if one.grad is not None}
+        found.append((output.loss_sum.item(), gradients, {name: float(v) for name, (v, _) in output.logs.items()}))
+    (shared_loss, shared, shared_logs), (alone_loss, separate, alone_logs) = found
+    assert shared_loss == pytest.approx(alone_loss, rel=1e-5)
+    assert shared_logs == pytest.approx(alone_logs, rel=1e-4)
+    assert_close(shared, separate, atol=1e-5)
+    assert max(float(gradient.abs().max()) for gradient in shared.values()) > 1e-3
+
+
+def test_interrupted_equals_uninterrupted_in_the_decoder(demo, tmp_path):
+    whole, parts = (nano_config(demo, tmp_path / name, *SHARED) for name in ("whole", "parts"))
+    train(whole)
+    train(parts, interrupt=3)
+    train(parts, resume=True)
+    assert history(parts) == history(whole)
+
+
+@pytest.mark.parametrize(
+    ("sets", "words"),
+    [
+        (["style_mlm.place=decoder"], r'style_mlm\.place = "decoder" shares'),
+        (["style_mlm.style_token_alone=true", "style.tokenize_style=false"], r"style_mlm\.style_token_alone"),
+    ],
+)
+def test_settings_that_cannot_be(demo, tmp_path, sets, words):
+    with pytest.raises(ValueError, match=words):
+        nano_config(demo, tmp_path, *sets)
+
+
 def test_tasks_of_weight_0_are_not_asked(demo, tmp_path):
     batch = first_batch(prepare(nano_config(demo, tmp_path), World(), False))
     assert "task" not in batch

@@ -19,6 +19,7 @@ from tasks.pretraining.records import known_of, read_records
 from tests.conftest import SHARED, needs_shared
 from tests.tasks.answering.nano import nano as answering
 from tests.tasks.answering.test_visualbert import NETWORK
+from tests.tasks.answering.vcr_made import made as vcr_files
 from tests.tasks.pretraining.nano import nano
 
 WIDER = NETWORK | {"max_position_embeddings": 48}
@@ -93,7 +94,12 @@ def written(folder: Path, names: Sequence[str]) -> str:
 @needs_shared
 @pytest.mark.parametrize(
     ("form", "file", "losses"),
-    [("imdb", "imdb_minival2014.npy", "words"), ("coco-captions", "captions_val2014.json", "words,matched")],
+    [
+        ("imdb", "imdb_minival2014.npy", "words"),
+        ("coco-captions", "captions_val2014.json", "words,matched"),
+        ("nlvr2", "nlvr2_dev.json", "words,matched"),
+        ("nlvr2", "nlvr2_dev.json", "words"),
+    ],
 )
 def test_the_original_s_files_are_learnt_from(tmp_path: Path, form: str, file: str, losses: str) -> None:
     path = SHARED / "parity" / "visualbert" / "formats" / file
@@ -104,6 +110,59 @@ def test_the_original_s_files_are_learnt_from(tmp_path: Path, form: str, file: s
     assert finetune.main(["--conf", str(conf), "train"]) == 0
     rows = [json.loads(line) for line in (tmp_path / "run" / "history.jsonl").read_text().splitlines()]
     assert {name for name in rows[0] if name.startswith("loss/")} == {f"loss/{name}" for name in losses.split(",")}
+    assert finetune.main(["--conf", str(conf), "eval", "--split", "train"]) == 0
+
+
+def examples(folder: Path, data: dict[str, Any], **train: Any) -> tuple[Any, Any]:
+    """Those of the training split, and its records."""
+    model = MODEL | {"config": WIDER | {"with_boxes": False}}
+    config = load_config(nano(folder, model=model, data=data, train=train))
+    records = read_records(config, "train")
+    return network_of("visualbert").build(config, known_of(config, records), None).examples(records, 3, False), records
+
+
+@needs_shared
+def test_a_sentence_about_two_pictures_is_asked_whether_it_is_true(tmp_path: Path) -> None:
+    path = SHARED / "parity" / "visualbert" / "formats" / "nlvr2_dev.json"
+    names = read_questions("train", format="nlvr2", questions=[path]).image_ids
+    made, records = examples(tmp_path, {"format": "nlvr2", "train": str(path), "features": written(tmp_path, names)})
+    items = [made(row, 0, BOTH)["item"] for row in range(len(records))]
+    assert [item.label for item in items] == [int(one.answer == "True") for one in records]
+    assert items[0].box_types.tolist() == [0, 0, 0, 1, 1, 1]
+
+
+def test_vcr_s_questions_stand_before_each_of_their_choices(tmp_path: Path) -> None:
+    files = vcr_files(tmp_path)
+    data = {"format": "vcr-pairs", "train": files["train"], "features": files["features"]}
+    made, records = examples(tmp_path, data)
+    assert len(records) == 8 * 32
+    items = [made(row, 0, BOTH)["item"] for row in range(8)]
+    labels = [item.label for item in items]
+    assert (sum(labels[:4]), sum(labels[4:])) == (1, 1)
+    assert labels == [int(one.answer == "True") for one in records.questions[:8]]
+    assert all(items[0].alignment[0][region] for region in (1, 3))  # a person and the chair are named
+    assert items[0].features.shape == (4, 6)
+    assert items[0].alignment != items[4].alignment
+
+    train = {"losses": "words,matched", "max_epochs": 1, "batch_size": 16}
+    model = MODEL | {"config": WIDER | {"with_boxes": False}}
+    conf = nano(tmp_path, model=model, data=data | {"val": files["val"]}, train=train)
+    assert finetune.main(["--conf", str(conf), "train"]) == 0
+    assert finetune.main(["--conf", str(conf), "eval"]) == 0
+
+
+@needs_shared
+def test_second_captions_may_be_drawn_once(tmp_path: Path) -> None:
+    path = SHARED / "parity" / "visualbert" / "formats" / "captions_val2014.json"
+    names = read_questions("train", format="coco-captions", questions=[path]).image_ids
+    data = {"format": "coco-captions", "train": str(path), "features": written(tmp_path, names)}
+
+    def labels(pairs: str) -> set[tuple[int, ...]]:
+        made, records = examples(tmp_path, data, caption_pairs=pairs)
+        return {tuple(made(row, epoch, BOTH)["item"].label for row in range(len(records))) for epoch in range(12)}
+
+    assert len(labels("once")) == 1
+    assert len(labels("every_epoch")) > 1
 
 
 def test_a_caption_of_an_unlisted_picture(tmp_path: Path) -> None:
@@ -116,6 +175,7 @@ def test_a_caption_of_an_unlisted_picture(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("sections", "message"),
     [
+        ({"model": {"type": "lxmert"}, "data": {"format": "nlvr2", "train": "a", "features": "b"}}, "in pre-training"),
         ({"train": {"losses": "objects"}}, "none of VisualBERT's: words, matched"),
         ({"model": MODEL | {"config": WIDER | {"l_layers": 2}}}, "l_layers is no field of VisualBERT"),
         ({"model": MODEL | {"max_words": 50}}, "model.max_words = 50, but the model has 48 positions"),
