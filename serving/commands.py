@@ -38,12 +38,7 @@ def export(args: argparse.Namespace) -> int:
     with results_only():
         from serving.sharing import export_run
 
-<<<<<<< HEAD
-        kept = {"data_license": args.data_license, "adapter": args.adapter, "app": args.app}
-        path = export_run(args.run, args.out, **kept)
-=======
         path = export_run(args.run, args.out, data_license=args.data_license, adapter=args.adapter, app=args.app)
->>>>>>> h_serving
     write(str(path))
     return 0
 
