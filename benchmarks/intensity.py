@@ -103,7 +103,7 @@ def measure(config: Config, settings: Mapping[str, Sequence[float]], images: int
 
 def plot(report: Mapping[str, Any]) -> str:
     """The measured values over what was steered, as the content of an SVG file."""
-    panels = {}
+    panels: dict[str, Any] = {}
     for name, title in TITLES.items():
         rows = report.get(name, [])
         series = {

@@ -71,6 +71,7 @@ def steered(panels: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[fl
     """Panels beside each other that share their y: what is steered -> name -> (how far, values). Names have the same
     colour everywhere and stand in the first panel; `line` is people's."""
     names = list(dict.fromkeys(name for series in panels.values() for name in series))
+    highest = max([line or 0, *(y for series in panels.values() for _, ys in series.values() for y in ys)])
 
     def drawer(title: str, series: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> Callable[[Axes], None]:
         def draw(axes: Axes) -> None:
@@ -80,7 +81,7 @@ def steered(panels: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[fl
             if line is not None:
                 axes.axhline(line, color=_INK, linewidth=1.0, linestyle="--", label="people's style is found, %")
             axes.set_xlabel(title)
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(0, 1.05 * highest or None)
 
         return draw
 

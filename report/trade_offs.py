@@ -45,11 +45,11 @@ def trade_offs(runs: Sequence[EvaluatedRun]) -> list[TradeOff]:
     alike = [run for run in scored if set(run.contributions.keys) == set(scored[0].contributions.keys)]
     if len(alike) < _FEWEST:
         return []
-    values = [tuple(100 * value for value in _values(run)) for run in alike]
+    values = [[100 * value for value in _values(run)] for run in alike]
     recipes: dict[str, str] = {}
     return [
-        TradeOff(run.name, recipes.setdefault(recipe_of(run), run.name), *three, front=best)
-        for run, three, best in zip(alike, values, front(values), strict=True)
+        TradeOff(run.name, recipes.setdefault(recipe_of(run), run.name), content, style, variety, best)
+        for run, (content, style, variety), best in zip(alike, values, front(values), strict=True)
     ]
 
 

@@ -38,7 +38,8 @@ def export(args: argparse.Namespace) -> int:
     with results_only():
         from serving.sharing import export_run
 
-        path = export_run(args.run, args.out, data_license=args.data_license, adapter=args.adapter, app=args.app)
+        kept = {"data_license": args.data_license, "adapter": args.adapter, "app": args.app}
+        path = export_run(args.run, args.out, **kept)
     write(str(path))
     return 0
 

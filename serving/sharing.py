@@ -81,17 +81,8 @@ def export_run(
     if adapter and not is_adapter(source):
         raise ValueError(f"{source} holds no adapter: train with train.lora, or leave --adapter out")
     with _unfinished(target) as folder:
-        merged = is_adapter(source) and not adapter
-        left = {STATE_FILE, ADAPTER_FILE, ADAPTER_CONFIG} if merged else {STATE_FILE}
-        for file in sorted(source.iterdir()):
-            if file.is_file() and file.name not in left:
-                shutil.copyfile(file, folder / file.name)
         files = RunFolder(run)
-        if merged:
-            model = load_model(source)
-            write_weights(folder, model, model.state_dict(), ("safetensors",))
-        elif adapter:
-            rename_base(folder, _start_of(files) or str(base_of(source).resolve()))
+        _copy_model(source, folder, files, adapter=adapter)
         judges = (files.style_evaluator, files.sentence_evaluator)
         for file in (files.conf, files.metrics, files.document_frequency, *judges):
             if file.exists():
@@ -110,6 +101,20 @@ def export_run(
         else:
             os.replace(folder, target)
     return target
+
+
+def _copy_model(source: Path, folder: Path, files: RunFolder, *, adapter: bool) -> None:
+    """A checkpoint's model; an adapter is added to the weights, or kept alone."""
+    merged = is_adapter(source) and not adapter
+    left = {STATE_FILE, ADAPTER_FILE, ADAPTER_CONFIG} if merged else {STATE_FILE}
+    for file in sorted(source.iterdir()):
+        if file.is_file() and file.name not in left:
+            shutil.copyfile(file, folder / file.name)
+    if merged:
+        model = load_model(source)
+        write_weights(folder, model, model.state_dict(), ("safetensors",))
+    elif adapter:
+        rename_base(folder, _start_of(files) or str(base_of(source).resolve()))
 
 
 def import_archive(archive: str, out: str) -> Path:

@@ -33,6 +33,16 @@ def test_a_run_is_measured_over_intensity_and_guidance(tmp_path: Path, capsys: p
     assert not (run / "steering.json").exists()
 
 
+def test_the_plot_has_room_for_all_panels():
+    low = {"CIDEr": 20.0, "style": 30.0, "different": 40.0}
+    report = {
+        "people": 70.0,
+        "intensity": [{"intensity": 1.0, **low}],
+        "guidance": [{"guidance": 1.0, **low, "style": 100.0}],
+    }
+    assert ">100</text>" in intensity.plot(report)
+
+
 def test_another_task_is_refused(tmp_path: Path):
     (tmp_path / "conf.json").write_text(json.dumps({"task": "visual-question-answering", "data": {"format": "demo"}}))
     with pytest.raises(ValueError, match="is no run of captions"):

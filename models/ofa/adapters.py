@@ -132,7 +132,7 @@ def base_tensors(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def write_adapter(folder: Path, model: "OFAModel", base: str, weights: Mapping[str, Tensor] | None = None) -> None:
     """peft's two files, into a folder that exists; `base` is the model that the adapter belongs to."""
     save_file(adapter_tensors(model, weights), folder / ADAPTER_FILE, metadata={"format": "pt"})
-    config: Any = model.peft_config[NAME]  # type: ignore[index, union-attr]
+    config: Any = model.peft_config[NAME]
     dataclasses.replace(config, base_model_name_or_path=base, inference_mode=True).save_pretrained(str(folder))
 
 
@@ -215,7 +215,7 @@ def merge(model: "OFAModel") -> "OFAModel":
 
     for path, module in list(model.named_modules()):
         if isinstance(module, LoraLayer):
-            module.merge()  # type: ignore[operator]
+            module.merge()
             _replace(model, path, module.get_base_layer())
         elif isinstance(module, AuxiliaryTrainingWrapper):
             tied = module.token_adapter.tied_adapter is not None
