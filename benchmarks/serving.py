@@ -2,7 +2,8 @@
 
     python benchmarks/serving.py MODEL_DIR IMAGE_DIR --clients 200 --seconds 60
 
-Prints one line of JSON: answers a second, latencies, answers lost or mixed up, the server's memory.
+Prints one line of JSON: answers a second, latencies, the server's memory at the start, in the middle and at the end;
+what was refused (429, 504), lost (no answer came) or mixed up (not the answer to its own picture).
 """
 
 import argparse
@@ -63,13 +64,14 @@ def measure(server: int, args: argparse.Namespace) -> dict[str, Any]:
         "seconds": args.seconds,
         "images": len(bodies),
         "answers": len(answered),
-        "refused": len(found) - len(answered),
+        "refused": sum(status not in (0, 200) for _, status, *_ in found),
+        "lost": sum(status == 0 for _, status, *_ in found),
         "mixed_up": len(mixed),
         "per_second": round(rate, 1),
         "per_second_one_by_one": round(rate_alone, 1),
         "times_faster": round(rate / rate_alone, 2),
         "latency_s": {f"p{share}": round(times[len(times) * share // 100], 3) for share in (50, 95, 99)},
-        "memory_mb": [memory[0], *memory[1 :: max(1, len(memory) // 10)]],
+        "memory_mb": {"start": memory[0], "middle": memory[len(memory) // 2], "end": memory[-1], "most": max(memory)},
     }
 
 

@@ -65,7 +65,7 @@ def add_app(folder: Path, name: str, card: str) -> str:
     for file in (*sorted((ROOT / "serving" / "page").iterdir()), ROOT / "LICENSE"):
         _copy(file, folder / CODE)
     (folder / APP).write_text(_START.format(code=CODE, name=json.dumps(name), port=_PORT), encoding="utf-8")
-    lines = requirements([*imported, *_towers(folder)])
+    lines = requirements(imported, _towers(folder))
     (folder / REQUIREMENTS).write_text("\n".join(lines) + "\n", encoding="utf-8")
     return with_header(card, name)
 
@@ -92,20 +92,25 @@ def needed(roots: Sequence[str]) -> tuple[list[Path], list[str]]:
     return sorted(files.values()), sorted(others)
 
 
-def requirements(imported: Sequence[str]) -> list[str]:
+def requirements(imported: Sequence[str], on_request: Sequence[str] = ()) -> list[str]:
     """A line of requirements.txt for the package behind each import, in the version that this project is tested with.
 
-    Of packages that are installed on request, the version that is here.
+    Packages of extras are left out, for the code does without, but for those behind the imports `on_request`, which are
+    asked for in the version that is here.
     """
     owners = packages_distributions()
-    asked = {_plain(line): re.split("[<>=]", line)[0] for line in _declared()}
+    always, extras = ({_plain(line): re.split("[<>=]", line)[0] for line in lines} for lines in _declared())
     tested = dict(_pins())
     lines = set()
-    for module in imported:
-        name = next((_plain(owner) for owner in owners.get(module, [module]) if _plain(owner) in asked), None)
+    for module in (*imported, *on_request):
+        names = {_plain(owner) for owner in owners.get(module, [module])}
+        name = next((name for name in names if name in always or name in extras), None)
         if name is None:
             raise ValueError(f"{module} is no package that pyproject.toml names: add it there")
-        lines.add(_BESIDE_GRADIO.get(name) or f"{asked[name]}=={tested.get(name) or version(name)}")
+        if name in always:
+            lines.add(_BESIDE_GRADIO.get(name) or f"{always[name]}=={tested[name]}")
+        elif module in on_request:
+            lines.add(f"{extras[name]}=={version(name)}")
     return sorted(lines, key=str.lower)
 
 
@@ -167,9 +172,10 @@ def _plain(requirement: str) -> str:
     return re.sub(r"[-_.]+", "-", re.split(r"[\[<>=; ]", requirement)[0]).lower()
 
 
-def _declared() -> list[str]:
+def _declared() -> tuple[list[str], list[str]]:
+    """The lines of pyproject.toml for what is always installed, and for the extras."""
     project = tomllib.loads(read_text(ROOT / "pyproject.toml"))["project"]
-    return [*project["dependencies"], *(line for lines in project["optional-dependencies"].values() for line in lines)]
+    return project["dependencies"], [line for lines in project["optional-dependencies"].values() for line in lines]
 
 
 def _pins() -> Iterator[tuple[str, str]]:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers import AutoConfig, AutoModel, AutoProcessor, AutoTokenizer
 
 from models.ofa import OFAModel, OFATokenizer, preset_config
 from models.ofa.checkpoints import (
@@ -79,7 +79,8 @@ def test_transformers_reads_the_directory(saved, model, preprocessor):
     assert loaded.generation_config.num_beams == 3
     assert AutoConfig.from_pretrained(saved).to_dict() == loaded.config.to_dict()
     assert_same_weights(AutoModel.from_pretrained(saved), model)
-    assert AutoTokenizer.from_pretrained(saved).encode_text(" a cat") == preprocessor.tokenizer.encode_text(" a cat")
+    for auto in (AutoTokenizer, AutoProcessor):  # there is no processor of images: the second gives the tokenizer, too
+        assert auto.from_pretrained(saved).encode_text(" a cat") == preprocessor.tokenizer.encode_text(" a cat")
 
 
 def test_a_configuration_of_ofa_sys_is_read(saved, model):

@@ -17,7 +17,7 @@ from rewards.form import ending, repetition
 from rewards.resources import Resources
 from rewards.style import StyleReward
 from rewards.text import BleuReward, CiderDReward, RougeReward
-from rewards.variety import variety
+from rewards.variety import OveruseReward, variety
 
 REFERENCES = ["a dog runs on the grass <eos>", "the brown dog is running <eos>"]
 OTHERS = ["a happy dog looks for love <eos>"]
@@ -91,6 +91,20 @@ def test_variety_by_hand():
     assert variety(batch("a dog runs on grass", "a dog runs on grass")) == [[0.0, 0.0]]  # one image
 
 
+def test_overuse_by_hand():
+    tokens = [["a dog to fly", "a dog"], ["a cat to fly", "a cat"], ["a man to fly", "so odd"], ["a dog to fly", "x"]]
+    candidates = [[Candidate(text, True) for text in group] for group in tokens]
+    styles = ["Humorous", "Humorous", "Humorous", "Romantic"]
+    asked = RewardBatch(candidates, tokens, [[""]] * 4, [[]] * 4, styles, list("abcd"))
+    people = {"Humorous": {("to", "fly"): 0.1, ("a", "dog"): 0.9}}
+    found = OveruseReward(people)(asked)
+    # half of the other images' humorous candidates end so, a tenth of people's do
+    assert found[0] == [pytest.approx(-0.4), 0.0]
+    assert found[2] == [pytest.approx(-0.4), 0.0]
+    assert found[3] == [0.0, 0.0]  # the one caption of its style
+    assert OveruseReward({})(asked)[0] == [pytest.approx(-0.5), 0.0]
+
+
 def test_repetition_by_hand():
     # pairs: "a b", "b a", "a b" again; none in one word
     assert repetition(batch("a b a b", "a b c", "a", "")) == [[pytest.approx(-1 / 3), 0.0, 0.0, 0.0]]
@@ -129,7 +143,17 @@ def test_only_what_is_asked_for_is_built(split: Split, tmp_path: Path):
 
 def test_every_registered_reward_can_be_built_and_scores_a_group(split: Split, tmp_path: Path):
     rewards = build_rewards(FACTORIES, Resources(split, RunFolder(tmp_path)))
-    assert set(rewards) >= {"cider-d", "bleu-4", "rouge-l", "ending", "repetition", "style", "style-enough", "variety"}
+    assert set(rewards) >= {
+        "cider-d",
+        "bleu-4",
+        "rouge-l",
+        "ending",
+        "repetition",
+        "style",
+        "style-enough",
+        "variety",
+        "overuse",
+    }
     for name, reward in rewards.items():
         values = np.asarray(reward(batch("a sweet dog <eos>", "a dull dog")))
         assert values.shape == (1, 2), name

@@ -128,6 +128,7 @@ def test_what_a_module_needs_is_found_wherever_it_is_imported() -> None:
     assert {"torch", "transformers"} <= set(others)
     with pytest.raises(ValueError, match="elsewhere is no package that pyproject.toml names"):
         requirements(["elsewhere"])
+    assert requirements(["peft", "tqdm"]) == requirements(["tqdm"])  # an extra, which serving does without
 
 
 def test_an_app_is_no_archive(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

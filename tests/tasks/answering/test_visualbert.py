@@ -66,7 +66,7 @@ def test_training_learns_and_every_command_takes_it(trained: Path, capsys: pytes
 
 
 def test_transformers_reads_what_training_wrote(trained: Path) -> None:
-    from transformers import VisualBertForQuestionAnswering
+    from transformers import AutoModel, AutoTokenizer, BertTokenizer, VisualBertForQuestionAnswering, VisualBertModel
 
     best = trained / "run" / "checkpoints" / "best"
     theirs = VisualBertForQuestionAnswering.from_pretrained(best)
@@ -74,6 +74,8 @@ def test_transformers_reads_what_training_wrote(trained: Path) -> None:
     assert torch.equal(theirs.cls.weight, ours.cls.weight)
     assert theirs.config.id2label == dict(enumerate(ours.config.answers or []))
     assert ours.config.with_boxes
+    assert isinstance(AutoModel.from_pretrained(best), VisualBertModel)
+    assert isinstance(AutoTokenizer.from_pretrained(best), BertTokenizer)
 
 
 def test_a_run_starts_from_another_s_checkpoint(
