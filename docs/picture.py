@@ -1,7 +1,7 @@
 """Makes docs/demo.png and docs/report.png of trained runs of the drawn set; needs Chromium.
 
     python -m docs.picture demo work_dir/demo
-    python -m docs.picture report work_dir/demo work_dir/demo_scst
+    python -m docs.picture report work_dir/demo
 
 demo.png: drawn scenes of the validation split with the captions that the run's best model writes, a row a style.
 report.png: the page that `report` writes, wide in light colours and narrow in dark ones.
@@ -29,7 +29,7 @@ DOCS = Path(__file__).resolve().parent
 PLACES = ("on the beach", "in the meadow", "in the snow", "at night")
 STYLES = ("Factual", "Humorous", "Romantic", "Poetic", "Cynical")
 _DARK, _LIGHT = 0, 1  # of Chromium's preferredColorScheme
-_WIDE, _NARROW, _TALL, _GAP = 850, 330, 1700, 10  # pixels of report.png
+_WIDE, _NARROW, _TALL, _GAP = 850, 330, 2520, 10  # pixels of report.png
 _GRID = """<!doctype html><meta charset="utf-8"><style>
 body { margin: 0; padding: 10px; width: 880px; background: #f4f3f0; color: #1d1d1f;
   font: 15px/1.3 system-ui, sans-serif }
@@ -98,6 +98,8 @@ def demo(run: str, seed: int) -> Image.Image:
 def report(runs: Sequence[str]) -> Image.Image:
     with tempfile.TemporaryDirectory() as place:
         page = report_runs(runs, f"{place}/report.html", captions=3, replicates=1000)
+        text = page.read_text(encoding="utf-8").replace(f"{DOCS.parent}/", "")  # where the checkout lies says nothing
+        page.write_text(text, encoding="utf-8")
         wide, narrow = photograph(page, _WIDE, _TALL), photograph(page, _NARROW, _TALL, scheme=_DARK)
     both = Image.new("RGB", (_WIDE + _GAP + narrow.width, _TALL), "white")
     both.paste(wide, (0, 0))
