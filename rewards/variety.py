@@ -45,9 +45,10 @@ class OveruseReward:
 
     def __call__(self, batch: RewardBatch) -> list[list[float]]:
         groups = [pair_shares(group) for group in batch.tokens]
-        total: dict[str, Counter[Ngram]] = defaultdict(Counter)
+        total: dict[str, dict[Ngram, float]] = defaultdict(lambda: defaultdict(float))
         for style, shares in zip(batch.styles, groups, strict=True):
-            total[style].update(shares)
+            for pair, share in shares.items():
+                total[style][pair] += share
         of_style = Counter(batch.styles)
         result = []
         for style, shares, group in zip(batch.styles, groups, batch.tokens, strict=True):
@@ -57,11 +58,11 @@ class OveruseReward:
         return result
 
 
-def pair_shares(captions: Iterable[str]) -> Counter[Ngram]:
+def pair_shares(captions: Iterable[str]) -> dict[Ngram, float]:
     """Pair of words -> share of the tokenized captions that have it."""
     each = [set(ngrams_of(text, _PAIR)) for text in captions]
     found = Counter(pair for pairs in each for pair in pairs)
-    return Counter({pair: count / len(each) for pair, count in found.items()})  # type: ignore[misc]
+    return {pair: count / len(each) for pair, count in found.items()}
 
 
 @register("overuse")

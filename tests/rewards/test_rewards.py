@@ -96,8 +96,7 @@ def test_overuse_by_hand():
     candidates = [[Candidate(text, True) for text in group] for group in tokens]
     styles = ["Humorous", "Humorous", "Humorous", "Romantic"]
     asked = RewardBatch(candidates, tokens, [[""]] * 4, [[]] * 4, styles, list("abcd"))
-    people = {"Humorous": {("to", "fly"): 0.1, ("a", "dog"): 0.9}}
-    found = OveruseReward(people)(asked)
+    found = OveruseReward({"Humorous": {("to", "fly"): 0.1, ("a", "dog"): 0.9}})(asked)
     # half of the other images' humorous candidates end so, a tenth of people's do
     assert found[0] == [pytest.approx(-0.4), 0.0]
     assert found[2] == [pytest.approx(-0.4), 0.0]

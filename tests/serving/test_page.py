@@ -188,7 +188,9 @@ def test_a_word_shows_where_the_model_looked(browser: Browser, server: Server, r
     browser.press(*ENTER)
     assert browser.evaluate(pressed) == ["false", "false", "false"]
     assert browser.evaluate("at('overlay').hidden")
+    browser.evaluate("former = image")
     choose(browser, root / "images" / "2.png")
+    browser.wait("image !== former")
     browser.evaluate("document.querySelector('.word').click()")
     assert "Another photo" in told(browser)
     assert browser.messages == []
