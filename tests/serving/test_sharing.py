@@ -211,7 +211,7 @@ def test_the_commands(run: Config, tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 def test_the_example_of_the_guide_runs(run: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any):
-    text = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"```python\n(# files:.*?)```", text, flags=re.DOTALL)
     assert len(example.splitlines()) <= 10
     export_run(run.work_dir, str(tmp_path / "MODEL_DIR"))
