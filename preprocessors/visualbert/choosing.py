@@ -4,14 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from transformers import BertTokenizer
-
 from data.features.regions import Regions
 from preprocessors.visualbert.collate import Item, collate
-from preprocessors.visualbert.pieces import WordPieces
-from preprocessors.visualbert.reader import LEAST_WORDS, read_regions
+from preprocessors.visualbert.reader import PictureReader
 from preprocessors.visualbert.vcr import Choice, choices
 
 
@@ -33,33 +28,10 @@ def object_regions(picture: Regions, item: Mapping[str, Any]) -> Regions:
     return replace(picture, features=picture.features[rows], boxes=boxes, labels={}, grid=None)
 
 
-class ChoiceReader:
+class ChoiceReader(PictureReader):
     """`[CLS] question [SEP] choice [SEP]` of four choices over the same regions, each region aligned with the words
     that name it; see `models.visualbert`.
-
-    Args:
-        max_words: word pieces that are kept, the special ones included.
-        width: numbers of a region.
-        max_regions: the first so many of the regions that a question uses; None is all.
-        with_boxes: as `read_regions`.
     """
-
-    def __init__(
-        self,
-        tokenizer: BertTokenizer,
-        max_words: int,
-        *,
-        width: int,
-        max_regions: int | None = None,
-        with_boxes: bool = False,
-    ) -> None:
-        if max_words < LEAST_WORDS:
-            raise ValueError(f"max_words = {max_words}: VisualBERT reads at least {LEAST_WORDS}, the special ones")
-        self.vocabulary = WordPieces.of(tokenizer)
-        self.max_words = max_words
-        self.width = width
-        self.max_regions = max_regions
-        self.with_boxes = with_boxes
 
     def __call__(self, text: str, images: Sequence[Regions]) -> dict[str, Any]:
         """Refused: a question alone has nothing to choose from."""
@@ -77,10 +49,6 @@ class ChoiceReader:
             item = dict(item) | {"question": []}
         made = choices(self.vocabulary, item, task, limit=self.max_words)
         return {"item": self._item(made, object_regions(picture, item))}
-
-    def regions(self, regions: Regions) -> NDArray[np.floating]:
-        """What is read of a picture; see `read_regions`."""
-        return read_regions(regions, width=self.width, max_regions=self.max_regions, with_boxes=self.with_boxes)
 
     def _item(self, made: Sequence[Choice], picture: Regions) -> Item:
         rows = self.regions(picture)

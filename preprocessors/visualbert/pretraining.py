@@ -12,9 +12,8 @@ from preprocessors.visualbert.captions import caption_text
 from preprocessors.visualbert.choosing import object_regions
 from preprocessors.visualbert.collate import Item, collate
 from preprocessors.visualbert.draws import Draws
-from preprocessors.visualbert.pieces import WordPieces
 from preprocessors.visualbert.questions import AnswerSpelling, answer_pieces, question_and_answer, question_words
-from preprocessors.visualbert.reader import one_array, read_regions
+from preprocessors.visualbert.reader import PictureReader, one_array
 from preprocessors.visualbert.sentences import sentence_text
 from preprocessors.visualbert.texts import Text
 from preprocessors.visualbert.vcr import choices, masked_choice
@@ -23,31 +22,18 @@ from preprocessors.visualbert.vcr import choices, masked_choice
 NO_LABEL = -1
 
 
-class PretrainingReader:
+class PretrainingReader(PictureReader):
     """Items of each kind of text; see `models.visualbert` for the batch.
 
     Args:
-        max_words: word pieces that are kept, the special ones included.
-        width: numbers of a region.
-        max_regions, with_boxes: as `read_regions`.
         spelling: of answers, "words" or, letter by letter, "published".
+        others: as `PictureReader`.
     """
 
     def __init__(
-        self,
-        tokenizer: BertTokenizer,
-        max_words: int,
-        *,
-        width: int,
-        max_regions: int | None = None,
-        with_boxes: bool = False,
-        spelling: AnswerSpelling = "words",
+        self, tokenizer: BertTokenizer, max_words: int, *, spelling: AnswerSpelling = "words", **others: Any
     ) -> None:
-        self.vocabulary = WordPieces.of(tokenizer)
-        self.max_words = max_words
-        self.width = width
-        self.max_regions = max_regions
-        self.with_boxes = with_boxes
+        super().__init__(tokenizer, max_words, **others)
         self.spelling: AnswerSpelling = spelling
 
     def captions(self, first: str, second: str, *, same: bool, picture: Regions, draws: Draws) -> dict[str, Any]:
@@ -77,10 +63,7 @@ class PretrainingReader:
         return {"item": replace(found, alignment=[made.alignment[: len(found.features)]])}
 
     def _item(self, text: Text, pictures: Sequence[Regions], label: int) -> dict[str, Any]:
-        rows = [
-            read_regions(one, width=self.width, max_regions=self.max_regions, with_boxes=self.with_boxes)
-            for one in pictures
-        ]
+        rows = [self.regions(one) for one in pictures]
         # all have types, so that a batch may hold both kinds; those of one picture are 0, as where none are given
         types = np.repeat(np.arange(len(rows)), [len(one) for one in rows])
         return {"item": Item([text], one_array(rows), types, label=label)}

@@ -49,15 +49,17 @@ def one_array(rows: Sequence[NDArray[np.floating]]) -> NDArray[np.floating]:
     return rows[0] if len(rows) == 1 else np.concatenate(rows)
 
 
-class AnswerReader:
-    """`[CLS] question ? [MASK] [SEP]` of one picture, `[CLS] sentence [SEP]` of a pair, whose regions are of type 0 and
-    1; see `models.visualbert`.
+class PictureReader:
+    """What every reader of VisualBERT is made of: words to pieces, a picture to numbers.
 
     Args:
         max_words: word pieces that are kept, the special ones included.
-        images: pictures of a question: 1, or 2 of a pair.
         width: numbers of a region.
-        max_regions, with_boxes: as `read_regions`.
+        max_regions: the first so many of the regions that a question uses; None is all.
+        with_boxes: as `read_regions`.
+
+    Raises:
+        ValueError: fewer words than the special ones.
     """
 
     def __init__(
@@ -65,7 +67,6 @@ class AnswerReader:
         tokenizer: BertTokenizer,
         max_words: int,
         *,
-        images: int,
         width: int,
         max_regions: int | None = None,
         with_boxes: bool = False,
@@ -74,10 +75,27 @@ class AnswerReader:
             raise ValueError(f"max_words = {max_words}: VisualBERT reads at least {LEAST_WORDS}, the special ones")
         self.vocabulary = WordPieces.of(tokenizer)
         self.max_words = max_words
-        self.images = images
         self.width = width
         self.max_regions = max_regions
         self.with_boxes = with_boxes
+
+    def regions(self, regions: Regions) -> NDArray[np.floating]:
+        """What is read of a picture; see `read_regions`."""
+        return read_regions(regions, width=self.width, max_regions=self.max_regions, with_boxes=self.with_boxes)
+
+
+class AnswerReader(PictureReader):
+    """`[CLS] question ? [MASK] [SEP]` of one picture, `[CLS] sentence [SEP]` of a pair, whose regions are of type 0 and
+    1; see `models.visualbert`.
+
+    Args:
+        images: pictures of a question: 1, or 2 of a pair.
+        others: as `PictureReader`.
+    """
+
+    def __init__(self, tokenizer: BertTokenizer, max_words: int, *, images: int, **others: Any) -> None:
+        super().__init__(tokenizer, max_words, **others)
+        self.images = images
 
     def __call__(self, text: str, images: Sequence[Regions]) -> dict[str, Any]:
         """An item for `collate`. Raises ValueError for another number of pictures, and features of another width."""
@@ -88,10 +106,6 @@ class AnswerReader:
         rows = [self.regions(one) for one in images]
         types = np.repeat(np.arange(len(rows)), [len(one) for one in rows]) if self.images > 1 else None
         return {"item": Item([self._text(text)], one_array(rows), types)}
-
-    def regions(self, regions: Regions) -> NDArray[np.floating]:
-        """What is read of a picture; see `read_regions`."""
-        return read_regions(regions, width=self.width, max_regions=self.max_regions, with_boxes=self.with_boxes)
 
     def _text(self, text: str) -> Text:
         split = self.vocabulary.split
