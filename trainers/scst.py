@@ -100,7 +100,6 @@ class SelfCritical(Objective):
         sharpness = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
         self.drawing = Drawing(candidates, num_candidates, sharpness, max_len_b)
         self.num_candidates = num_candidates
-        self.max_len_b = max_len_b
         self.baseline = baseline
         self.normalise_advantages = normalise_advantages
         self.reduction = reduction
@@ -222,7 +221,7 @@ class SelfCritical(Objective):
         """The policy gradient's loss, and what is clipped of it; advantages [N]."""
         if self.mask_truncated:
             advantage = advantage * rollout.ended.flatten().to(advantage.device, non_blocking=True)
-        longest = self.max_len_b + 1
+        longest = self.drawing.max_len_b + 1
         if self.updates == 1:
             return policy_loss(log_probs, kept, advantage, self.reduction, longest=longest), {}
         if rollout.before is None:
