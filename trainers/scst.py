@@ -99,7 +99,6 @@ class SelfCritical(Objective):
         self.decode = decode
         sharpness = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
         self.drawing = Drawing(candidates, num_candidates, sharpness, max_len_b)
-        self.num_candidates = num_candidates
         self.baseline = baseline
         self.normalise_advantages = normalise_advantages
         self.reduction = reduction
@@ -128,7 +127,7 @@ class SelfCritical(Objective):
     def count(self, batch: dict, step: int) -> int:
         """Candidates that the loss of a batch is summed over; with the reduction "batch", their tokens."""
         if self.reduction != "batch":
-            return len(batch["asked"].requests) * self.num_candidates
+            return len(batch["asked"].requests) * self.drawing.number
         rollout: Rollout = batch["rollout"]
         return int((rollout.kept & rollout.ended[..., None] if self.mask_truncated else rollout.kept).sum())
 
@@ -175,7 +174,7 @@ class SelfCritical(Objective):
 
     def sampled(self) -> list[dict[str, Any]]:
         """What was sampled and scored last, a row a candidate; see `scst_samples.sample_rows`."""
-        return sample_rows(*self._last, kind=self.drawing.kind, drawn=self.num_candidates) if self._last else []
+        return sample_rows(*self._last, kind=self.drawing.kind, drawn=self.drawing.number) if self._last else []
 
     # --- inside the wrapped forward ----------------------------------------------------------------------------------
 
@@ -188,7 +187,7 @@ class SelfCritical(Objective):
         self._last = (batch["asked"].requests, rollout.captions, scored)
         total = torch.as_tensor(scored.total, dtype=torch.float32).to(logits.device, non_blocking=True)
         greedy = total[:, 0] if self.baseline == "greedy" else None
-        rewards = total[:, total.shape[1] - self.num_candidates :]
+        rewards = total[:, total.shape[1] - self.drawing.number :]
         advantage = advantages(rewards, baseline=self.baseline, greedy=greedy, normalise=self.normalise_advantages)
         loss, clipped_logs = self._policy_loss(rollout, log_probs, kept, advantage.flatten())
         extra, extra_logs = self._extra_terms(model, batch, rollout, logits, kept)
@@ -201,7 +200,7 @@ class SelfCritical(Objective):
             "entropy": (entropy, target.shape[0]),
             "sample_s": (torch.tensor(rollout.seconds), 1),
             "reward_s": (torch.tensor(scored.seconds), 1),
-            **reward_logs(scored, self.num_candidates),
+            **reward_logs(scored, self.drawing.number),
             **candidate_logs(rollout.on_host, model.config.eos_token_id, model.config.pad_token_id),
             **advantage_logs(rewards, advantage),
             **self._variety(batch, rollout),
@@ -212,7 +211,7 @@ class SelfCritical(Objective):
 
     def _variety(self, batch: dict, rollout: Rollout) -> Logs:
         asked = batch["asked"].requests
-        texts = [[one.text for one in group[-self.num_candidates :]] for group in rollout.captions]
+        texts = [[one.text for one in group[-self.drawing.number :]] for group in rollout.captions]
         return variety_logs([one["image_id"] for one in asked], [one["style"] for one in asked], texts)
 
     def _policy_loss(

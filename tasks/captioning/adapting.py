@@ -42,18 +42,19 @@ def write_adapted(
     base = folder.parent / BASE
     if not base.exists():
         with replacing_folder(base) as partial:
-            _write(partial, model, preprocessor, weights, formats=("safetensors",), **settings)
-    _write(folder, model, preprocessor, weights, formats=(), **settings)
+            write_checkpoint(partial, model, preprocessor, weights, formats=("safetensors",), **settings)
+    write_checkpoint(folder, model, preprocessor, weights, formats=(), **settings)
     write_adapter(folder, model, f"../{BASE}", weights)
 
 
-def _write(
+def write_checkpoint(
     folder: Path,
     model: OFAModel,
     preprocessor: OfaStylishImageCaptioningPreprocessor,
     weights: Mapping[str, Tensor],
     **settings: Any,
 ) -> None:
+    """A model with its preprocessor; `settings` as `write_model` has them."""
     write_model(
         folder,
         model,

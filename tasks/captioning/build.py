@@ -14,14 +14,14 @@ from config import Config
 from data import Split
 from models.ofa import OFAConfig, OFAModel, OFATokenizer, preset_config
 from models.ofa.checkpoints import load_model, load_resnet_weights
-from models.ofa.saving import GENERATION, GUIDANCE, write_model
+from models.ofa.saving import GENERATION, GUIDANCE
 from models.ofa.styles import STYLE_MAP_FILE, StyleMap, style_words
 from models.sources import resolve_source
 from preprocessors import OfaStylishImageCaptioningPreprocessor
 from preprocessors.collate import collate
 from preprocessors.targets import target_text
 from tasks.base import Built
-from tasks.captioning.adapting import start_lora, write_adapted
+from tasks.captioning.adapting import start_lora, write_adapted, write_checkpoint
 from tasks.captioning.captioner import place
 from tasks.captioning.objectives import style_tasks
 from tasks.captioning.style_tokens import start_style_tokens
@@ -86,15 +86,8 @@ def built(config: Config, model: OFAModel, preprocessor: OfaStylishImageCaptioni
     def write(folder: Path, weights: Mapping[str, Tensor]) -> None:
         if train.lora:
             return write_adapted(folder, model, preprocessor, weights, generation=decoding_settings(config))
-        write_model(
-            folder,
-            model,
-            preprocessor.tokenizer,
-            style_map=preprocessor.style_map,
-            preprocessor=preprocessor.settings,
-            generation=decoding_settings(config),
-            formats=("safetensors",),
-            weights=weights,
+        write_checkpoint(
+            folder, model, preprocessor, weights, generation=decoding_settings(config), formats=("safetensors",)
         )
 
     return Built(
