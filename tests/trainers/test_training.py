@@ -232,7 +232,7 @@ def test_validation_scores_captions_of_every_request(demo, tmp_path):
 
 
 def test_no_space_left_keeps_the_old_checkpoint(demo, tmp_path, monkeypatch):
-    real = build.write_model
+    real = build.write_checkpoint
     calls: list[Path] = []
 
     def full_the_second_time(folder: Path, *args: Any, **kwargs: Any) -> None:
@@ -241,7 +241,7 @@ def test_no_space_left_keeps_the_old_checkpoint(demo, tmp_path, monkeypatch):
         if len(calls) == 2:
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(build, "write_model", full_the_second_time)
+    monkeypatch.setattr(build, "write_checkpoint", full_the_second_time)
     config = nano_config(demo, tmp_path, "train.checkpoint_every=1")
     with pytest.raises(OSError, match="No space left on device"):
         run_training(config, resume=False)
