@@ -240,6 +240,37 @@ def _caption(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--together", type=count, default=32, metavar="N", help="captions of one pass; 32")
 
 
+@command("style")
+def style(args: argparse.Namespace) -> int:
+    """Teach a trained captioner a new style from a few captioned pictures; what came of it is one line of JSON.
+
+    Only the vector of the new style is learnt: the model writes its other styles as before. The folder is a checkpoint
+    that knows the style by its name, for inference, serve, caption and export.
+    """
+    with results_only():
+        from tasks.captioning.adding_style import add_style
+
+        if names(args.name) != [args.name.strip()]:
+            raise ValueError(f"style {args.name!r}: a comma separates styles: leave it out, or put it in parentheses")
+        learning = {"images": args.images, "description": args.describe, "steps": args.steps, "device": args.device}
+        result = add_style(args.name, args.model, args.examples, args.out, **learning)
+    write(json.dumps(result, ensure_ascii=False))
+    return 0
+
+
+@arguments("style")
+def _style(sub: argparse.ArgumentParser) -> None:
+    add = sub.add_subparsers(dest="action", metavar="ACTION", required=True).add_parser("add", help="a new style")
+    add.add_argument("name", metavar="NAME", help="of the new style")
+    add.add_argument("--model", required=True, metavar="DIR", help="a run, a checkpoint or an exported folder")
+    add.add_argument("--examples", required=True, metavar="FILE|DIR", help="its captions: a table, or captions' JSON")
+    add.add_argument("--images", metavar="DIR", help="folder of the pictures; default: that of the table")
+    add.add_argument("--describe", metavar="WORDS", help="what it starts from; default: the mean of all styles")
+    add.add_argument("--steps", type=count, default=100, metavar="N", help="updates; 100")
+    add.add_argument("--device", default="auto", metavar="NAME", help="cpu, cuda, cuda:1; default: the GPU if any")
+    add.add_argument("--out", required=True, metavar="DIR", help="a folder that does not exist yet")
+
+
 def names(text: str | None) -> list[str] | None:
     """Names with commas between; a comma inside parentheses belongs to the name."""
     return [name.strip() for name in re.split(r",(?![^()]*\))", text)] if text else None

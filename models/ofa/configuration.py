@@ -31,7 +31,8 @@ class OFAConfig(PreTrainedConfig):
     "lite0_s32", EfficientNet-Lite0 with patches of 16 or of 32 pixels, which no public OFA has. `token_bucket_size`
     and `image_bucket_size` size the relative-position tables: an image may have at most `image_bucket_size` patches
     (of 16 pixels, mostly) a side. `attn_scale_factor` divides the attention scores twice over content and position.
-    `feature_dropout` (not in public files) is the share of an image's feature channels that training sets to 0.
+    `feature_dropout` (not in public files) is the share of an image's feature channels that training sets to 0, and
+    `silent_tokens` (likewise) are ids that are read and never written: of styles added to a trained model.
     """
 
     model_type = "ofa"
@@ -74,6 +75,7 @@ class OFAConfig(PreTrainedConfig):
     resnet_model_path: str | None = None
     resnet_drop_path_rate: float | int = 0.0
     feature_dropout: float | int = 0.0
+    silent_tokens: list[int] | None = None
     token_bucket_size: int = 256
     image_bucket_size: int = 42
     add_type_embedding: bool = True
@@ -105,6 +107,11 @@ class OFAConfig(PreTrainedConfig):
                 raise ValueError(
                     f"OFA configuration: {field}={getattr(self, field)!r} is not supported, only {expected!r}; "
                     "use a checkpoint of the OFA family with a ResNet image tower (tiny, medium, base, large, huge)"
+                )
+        for token in self.silent_tokens or ():
+            if not 0 <= token < self.vocab_size:
+                raise ValueError(
+                    f"OFA configuration: silent_tokens has {token}, and the vocabulary ids 0 to {self.vocab_size - 1}"
                 )
         for side in ("encoder", "decoder"):
             heads = getattr(self, f"{side}_attention_heads")

@@ -22,7 +22,14 @@ from models.ofa.attention import (
 from models.ofa.configuration import OFAConfig
 from models.ofa.dropout import Dropout
 from models.ofa.encoder import OFAEncoderOutput
-from models.ofa.layers import KeysValues, LayerCache, OFADecoderLayer, embed_with, in_compute_dtype
+from models.ofa.layers import (
+    KeysValues,
+    LayerCache,
+    OFADecoderLayer,
+    OutputProjection,
+    embed_with,
+    in_compute_dtype,
+)
 from models.ofa.mixed_adapters import in_rows
 from models.ofa.resnet import STRIDE
 
@@ -80,7 +87,7 @@ class OFADecoder(nn.Module):
         rates = torch.linspace(0, config.decoder_drop_path_rate, config.decoder_layers, device="cpu").tolist()
         self.layers = nn.ModuleList(OFADecoderLayer(config, rate) for rate in rates)
         self.layer_norm = nn.LayerNorm(width)
-        self.output_projection = nn.Linear(width, config.vocab_size, bias=False)
+        self.output_projection = OutputProjection(width, config.vocab_size, config.silent_tokens or ())
         tables = 1 if config.share_attn_bias else config.decoder_layers
         self.token_rel_pos_table_list = nn.ModuleList(
             RelativePositionTable(2 * config.token_bucket_size - 1, heads) for _ in range(tables)

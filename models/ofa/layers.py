@@ -4,6 +4,8 @@ Shapes: B rows, T positions of the block's own sequence, S source positions, K r
 row, D width.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from transformers.activations import ACT2FN
@@ -24,6 +26,26 @@ def in_compute_dtype(x: Tensor) -> Tensor:
     """
     kind = x.device.type
     return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
+
+
+class OutputProjection(nn.Linear):
+    """Logits [..., V] of states [..., D]; those of `silent` ids are as good as minus infinity.
+
+    The output's weights are the embedding's: a row that is learnt for reading must not be written by chance, nor take
+    a share of what is written. The value is finite for the sake of losses that sum over the vocabulary.
+    """
+
+    NEVER = -1000.0
+
+    def __init__(self, width: int, vocabulary: int, silent: Sequence[int] = ()) -> None:
+        super().__init__(width, vocabulary, bias=False)
+        self.silent = tuple(silent)
+
+    def forward(self, states: Tensor) -> Tensor:
+        logits = super().forward(states)
+        for token in self.silent:
+            logits[..., token] = self.NEVER
+        return logits
 
 
 class FeedForwardBlock(nn.Module):

@@ -4,6 +4,7 @@ The map is kept with every checkpoint, so that a style's token never depends on 
 """
 
 import hashlib
+import itertools
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -47,6 +48,21 @@ class StyleMap:
             if not name or names.count(name) > 1:
                 raise ValueError(f"style {name!r} is empty or listed twice: every style needs a name of its own")
         return cls({name: f"<code_{k}>" for k, name in enumerate(names)}, unknown=f"<code_{len(names)}>")
+
+    def with_style(self, name: str) -> "StyleMap":
+        """The map with one more style, which gets the first code that nothing has.
+
+        ValueError for a name that is empty, or taken but for case and blanks.
+        """
+        name = name.strip()
+        if not name or not name.isprintable():
+            raise ValueError(f"style {name!r} is no name: give the new style one of letters")
+        taken = self._folded.get(fold(name))
+        if taken:
+            raise ValueError(f"the model has a style {taken[0]!r} already: choose another name")
+        used = {_code_number(token) for token in [*self.tokens.values(), self.unknown]}
+        free = next(number for number in itertools.count() if number not in used)
+        return StyleMap({**self.tokens, name: f"<code_{free}>"}, self.unknown)
 
     @classmethod
     def from_json(cls, path: str | Path) -> Self:

@@ -112,6 +112,19 @@ class OFATokenizer(PreTrainedTokenizerFast):
         vocab[MASK_TOKEN] = len(vocab)
         return cls(vocab, _merges_of(backend), num_codes=num_codes, num_bins=0)
 
+    def with_codes(self, num_codes: int) -> Self:
+        """The same vocabulary with `num_codes` codes, which is more than it has; every id stays what it is.
+
+        ValueError where other tokens stand after the codes.
+        """
+        vocab = self._tokenizer.get_vocab(with_added_tokens=False)
+        if self.num_bins or _count_numbered(vocab, "code"):
+            raise ValueError(
+                f"all {self.num_codes} codes of the vocabulary are taken, and other tokens follow them: use a model "
+                "with fewer styles"
+            )
+        return type(self)(vocab, _merges_of(self._tokenizer), num_codes=num_codes, num_bins=0)
+
     def encode_text(self, text: str, max_length: int | None = None) -> list[int]:
         """Ids of `text` without bos and eos, cut after `max_length` ids."""
         self._forget_call_settings()

@@ -44,11 +44,23 @@ def own_styles(
 
     ValueError for a mixture of unknown styles, and where styles are not tokens.
     """
-    known, tokenizer, prompt = preprocessor.style_map, preprocessor.tokenizer, preprocessor.builder.prompt
     own = own_vectors(model, preprocessor, styles)
     if not own:
         yield preprocessor
         return
+    with reading_rows(model, preprocessor, list(own), torch.stack(list(own.values()))) as mixing:
+        yield mixing
+
+
+@contextlib.contextmanager
+def reading_rows(
+    model: OFAModel, preprocessor: "OfaStylishImageCaptioningPreprocessor", own: Sequence[str], rows: Tensor
+) -> Iterator["OfaStylishImageCaptioningPreprocessor"]:
+    """As `own_styles`, of any names `own` that the style map does not have, with their vectors `rows` [E, D].
+
+    The rows may be learnt meanwhile: the model reads them anew at every pass.
+    """
+    known, tokenizer, prompt = preprocessor.style_map, preprocessor.tokenizer, preprocessor.builder.prompt
     mixing = copy.copy(preprocessor)
     # Words that stand for a style in the prompt's text only; its ids are set below, and no tokenizer meets them.
     named = {style: f"<style {style}>" for style in own}
@@ -59,7 +71,7 @@ def own_styles(
     for style, token in ids_of.items() if prompt.place == "prompt" else ():
         ids = plain.masked_fill(plain.eq(slot), token)
         mixing.builder.remember_prompt(mixing.builder.prompt.text(style), ids)
-    model.encoder.own_embeddings = model.decoder.own_embeddings = torch.stack(list(own.values()))
+    model.encoder.own_embeddings = model.decoder.own_embeddings = rows
     try:
         yield mixing
     finally:
