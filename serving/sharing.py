@@ -51,7 +51,7 @@ def export_run(
     An adapter (`train.lora`) is added to the weights of its model, unless it is to be kept alone.
 
     Args:
-        run: the run's folder.
+        run: the run's folder; or a checkpoint that is no run's, such as `style add` writes.
         out: a folder or an archive (.tar.gz) that does not exist yet.
         checkpoint: another one than the run's best.
         data_license: of the training data, for the card.
@@ -72,8 +72,9 @@ def export_run(
         raise ValueError(f"{target}: an app is a folder: name one with --out")
     if app and adapter:
         raise ValueError("an app needs the whole model: leave out --adapter, or --app")
-    source = find_checkpoint(run, checkpoint)
-    if not any((source / name).exists() for name in (STYLE_MAP_FILE, SETTINGS_FILE)):
+    alone = checkpoint is None and _is_model(Path(run))
+    source = Path(run) if alone else find_checkpoint(run, checkpoint)
+    if not _is_model(source):
         raise ValueError(
             f"{source} has no {STYLE_MAP_FILE} (nor {SETTINGS_FILE}): only checkpoints of this project's runs can be "
             "exported"
@@ -103,10 +104,14 @@ def export_run(
     return target
 
 
+def _is_model(folder: Path) -> bool:
+    return any((folder / name).exists() for name in (STYLE_MAP_FILE, SETTINGS_FILE))
+
+
 def _copy_model(source: Path, folder: Path, files: RunFolder, *, adapter: bool) -> None:
     """A checkpoint's model; an adapter is added to the weights, or kept alone."""
     merged = is_adapter(source) and not adapter
-    left = {STATE_FILE, ADAPTER_FILE, ADAPTER_CONFIG} if merged else {STATE_FILE}
+    left = {STATE_FILE, CHECKSUMS, *((ADAPTER_FILE, ADAPTER_CONFIG) if merged else ())}
     for file in sorted(source.iterdir()):
         if file.is_file() and file.name not in left:
             shutil.copyfile(file, folder / file.name)

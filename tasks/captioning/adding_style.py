@@ -87,6 +87,8 @@ def add_style(
 
 def _captioner(model: str) -> Path:
     """The checkpoint to start from. ValueError where it is none of a captioner."""
+    if not Path(model).is_dir():
+        raise ValueError(f"{model} is no folder: name a run, a checkpoint or an exported folder")
     source = find_checkpoint(model, model)
     if not (source / STYLE_MAP_FILE).is_file():
         raise ValueError(
