@@ -108,6 +108,8 @@ def _styles(
         raise Refused(400, f"a style has more than {_LONGEST_STYLE} characters: shorten it")
     intensity = number(body, "intensity", *INTENSITY) if body.get("intensity") is not None else 1.0
     try:
+        if body.get("adapter") is not None:
+            styles = system.of_adapter(text(body, "adapter"), styles)
         names = tuple(dict.fromkeys(system.canonical(style) for style in styles)) or system.styles
         asked_for = tuple(system.strengthened(name, intensity) for name in names)
         if intensity != 1.0:
@@ -129,6 +131,13 @@ def answer_ask(system: System, body: Mapping[str, Any], images: Sequence[Any], q
     top = int(number(body, "top", 1, 100)) if body.get("top") is not None else 5
     pictures = [system.prepare(picture_of(bytes_of(image), None)) for image in images]
     return AnswerAsk(tuple(pictures), question.strip(), top)
+
+
+def text(body: Mapping[str, Any], name: str) -> str:
+    """A text."""
+    if not isinstance(body[name], str):
+        raise Refused(400, f"{name} must be a text")
+    return str(body[name])
 
 
 def number(body: Mapping[str, Any], name: str, low: float, high: float) -> float:

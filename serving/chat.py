@@ -46,7 +46,7 @@ def chat_ask(system: System, style: str | None, body: Mapping[str, Any]) -> tupl
             400,
             f"no style: name one in model ({system.name}/STYLE) or under style; /v1/models has {len(system.styles)}",
         )
-    known = (*SEARCH, *GUIDANCE, "intensity")
+    known = (*SEARCH, *GUIDANCE, "intensity", "adapter")
     settings: dict[str, Any] = {name: value for name, value in body.items() if name in known}
     low, high = SEARCH["max_len_b"]
     length = next((body[name] for name in _LENGTHS if body.get(name) is not None), None)

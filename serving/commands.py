@@ -168,6 +168,7 @@ def serve(args: argparse.Namespace) -> int:
             size=args.together,
             limit=args.queue,
             seconds=args.timeout,
+            adapters=dict(args.adapter),
         )
     return 0
 
@@ -175,6 +176,7 @@ def serve(args: argparse.Namespace) -> int:
 @arguments("serve")
 def _serve(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("models", nargs="+", metavar="MODEL_DIR", help="folders of models")
+    adapters(sub)
     sub.add_argument("--port", type=count, default=7860, metavar="N", help="7860")
     sub.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="0.0.0.0 lets other machines in; 127.0.0.1")
     sub.add_argument("--api-key-file", metavar="FILE", help="file whose first line clients must send as bearer token")
@@ -182,6 +184,25 @@ def _serve(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--together", type=count, default=32, metavar="N", help="captions of one pass; 32")
     sub.add_argument("--queue", type=count, default=256, metavar="N", help="requests that may wait; 256")
     sub.add_argument("--timeout", type=count, default=60, metavar="S", help="seconds that a request may take; 60")
+
+
+def adapters(sub: argparse.ArgumentParser) -> None:
+    """Adapters beside a model."""
+    sub.add_argument(
+        "--adapter",
+        type=_named_folder,
+        action="append",
+        default=[],
+        metavar="NAME=DIR",
+        help="an adapter of the model (train.lora), whose styles are NAME/STYLE; repeatable",
+    )
+
+
+def _named_folder(text: str) -> tuple[str, str]:
+    name, equals, folder = text.partition("=")
+    if not (name and equals and folder):
+        raise argparse.ArgumentTypeError(f"{text} is not NAME=DIR")
+    return name, folder
 
 
 @command("data")
@@ -217,14 +238,11 @@ def caption(args: argparse.Namespace) -> int:
     cannot be read is a line with its error. The last line of stdout has the counts.
     """
     with results_only():
-        from pathlib import Path
+        from tasks.captioning.bulk import caption_with
 
-        from tasks.captioning.bulk import caption_all
-        from tasks.captioning.captioner import Captioner
-
-        captioner = Captioner.from_directory(args.model, device=args.device)
-        counts = caption_all(
-            captioner, args.sources, Path(args.out), styles=names(args.style), batch_size=args.together
+        model = {"device": args.device, "adapters": dict(args.adapter), "use": args.use}
+        counts = caption_with(
+            args.model, args.sources, args.out, styles=names(args.style), batch_size=args.together, **model
         )
     write(json.dumps(counts))
     return 0
@@ -236,6 +254,8 @@ def _caption(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("sources", nargs="+", metavar="SOURCE", help="pictures; see above")
     sub.add_argument("--out", required=True, metavar="FILE.jsonl", help="where lines are added")
     sub.add_argument("--style", metavar="A,B", help="styles, separated by commas; default: all")
+    adapters(sub)
+    sub.add_argument("--use", metavar="NAME", help="the adapter that the styles are of, in place of NAME/STYLE")
     sub.add_argument("--device", default="auto", metavar="NAME", help="cpu, cuda, cuda:1; default: the GPU if any")
     sub.add_argument("--together", type=count, default=32, metavar="N", help="captions of one pass; 32")
 

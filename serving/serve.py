@@ -1,7 +1,7 @@
 """The command `serve`: models, queue and server put together."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from data.reading import read_text
 from serving.api import Api
@@ -23,10 +23,12 @@ def run_server(
     seconds: float,
     names: Sequence[str] | None = None,
     within: Sequence[str] = (),
+    adapters: Mapping[str, str] | None = None,
 ) -> None:
     """Serves the models in `folders` until it is interrupted. ValueError for what cannot be served, or not there.
 
-    `names` are the models' in place of the folders'; `within` as in `web.Server`.
+    `names` are the models' in place of the folders'; `within` as in `web.Server`; `adapters` as in
+    `open_systems`.
     """
     server = make_server(
         folders,
@@ -39,6 +41,7 @@ def run_server(
         seconds=seconds,
         names=names,
         within=within,
+        adapters=adapters,
     )
     LOGGER.info("%s: open %s in a browser; Ctrl-C ends it", ", ".join(server.api.systems), server.url)
     if not is_loopback(host) and key_file is None and not within:
@@ -62,10 +65,11 @@ def make_server(
     seconds: float = 60,
     names: Sequence[str] | None = None,
     within: Sequence[str] = (),
+    adapters: Mapping[str, str] | None = None,
 ) -> Server:
     """A server that listens already; `serve_forever` answers."""
     key = None if key_file is None else _key(key_file)
-    systems = open_systems(folders, names, device=device, most=size)
+    systems = open_systems(folders, names, device=device, most=size, adapters=adapters)
     api = Api(systems, size=size, limit=limit, seconds=seconds, key=key)
     try:
         return Server(api, host, port, within)

@@ -10,8 +10,8 @@ from PIL import Image
 
 from data.run_folder import RunFolder
 from models.ofa.mixtures import mixture_text, parse_mixture, with_intensity
-from models.ofa.styles import STYLE_MAP_FILE
-from serving.judging import find_judges
+from models.ofa.styles import STYLE_MAP_FILE, StyleMap
+from serving.judging import Judges, find_judges
 from tasks.answering.models import SETTINGS_FILE
 
 #: Of a style in a mixture: what is further away means nothing to a model.
@@ -90,7 +90,7 @@ class Captions:
         from tasks.captioning.captioner import Captioner
 
         self.name, self.most = name, most
-        self.captioner = Captioner.from_directory(folder, device=device)
+        self.captioner: Any = Captioner.from_directory(folder, device=device)
         self.styles = self.captioner.styles
         self._known = self.captioner.preprocessor.style_map
         self._transform = self.captioner.preprocessor.builder.transform
@@ -128,6 +128,10 @@ class Captions:
         if max(map(abs, mixture.values())) > GREATEST_WEIGHT:
             raise ValueError(f'style "{style[:100]}": a weight is above {GREATEST_WEIGHT:g}: lower it')
         return mixture_text(mixture)
+
+    def of_adapter(self, adapter: str, styles: Sequence[str]) -> list[str]:
+        """ValueError: there are none."""
+        raise ValueError(f"the model {self.name} has no adapters: leave adapter out, or serve it with --adapter")
 
     def check(self, style: str) -> None:
         """ValueError for a style, a mixture or a description that the model cannot write in."""
@@ -170,6 +174,39 @@ class Captions:
         ]
 
 
+class AdaptedCaptions(Captions):
+    """A captioner with several adapters, whose requests share passes; styles are written ADAPTER/STYLE."""
+
+    mixes = False
+
+    def __init__(
+        self, name: str, folder: Path, adapters: Mapping[str, str], *, device: str = "auto", most: int = 32
+    ) -> None:
+        from tasks.captioning.adapted import open_captioner
+
+        self.name, self.most = name, most
+        self.captioner = open_captioner(folder, adapters, device=device)
+        self.styles = self.captioner.styles
+        self._transform = self.captioner.transform
+        self.judges = Judges({}, StyleMap.from_styles(self.styles))
+
+    def of_adapter(self, adapter: str, styles: Sequence[str]) -> list[str]:
+        """Styles of an adapter (all where none is named) as ADAPTER/STYLE. ValueError, with the known ones."""
+        return self.captioner.of_adapter(adapter, styles)
+
+    def canonical(self, style: str) -> str:
+        return self.captioner.canonical(style)
+
+    def check(self, style: str) -> None:
+        self.captioner.check(style)
+
+    def strengthened(self, style: str, intensity: float) -> str:
+        """ValueError for an intensity: an adapter's styles are not mixed."""
+        if intensity != 1.0:
+            raise ValueError("intensity does not go with adapters: leave it out, or export the adapter")
+        return style
+
+
 class Answers:
     """A model that answers questions, and serves."""
 
@@ -201,12 +238,20 @@ System = Captions | Answers
 
 
 def open_systems(
-    folders: Sequence[str], names: Sequence[str] | None = None, *, device: str = "auto", most: int = 32
+    folders: Sequence[str],
+    names: Sequence[str] | None = None,
+    *,
+    device: str = "auto",
+    most: int = 32,
+    adapters: Mapping[str, str] | None = None,
 ) -> dict[str, System]:
     """The models in exported folders, checkpoints or runs, by name: one of `names`, or the folder's; they must differ.
 
-    Raises ValueError for a folder that is none, and for two of one name.
+    With `adapters`, by name, there is one model, whose requests may name one of them. Raises ValueError for a folder
+    that is none, and for two of one name.
     """
+    if adapters and len(folders) != 1:
+        raise ValueError(f"adapters are of one model, and there are {len(folders)}: name the model that they are of")
     systems: dict[str, System] = {}
     for given, name in zip(folders, names or [Path(one).resolve().name for one in folders], strict=True):
         folder = Path(given)
@@ -214,8 +259,10 @@ def open_systems(
         place = best if best.is_dir() else folder
         if name in systems:
             raise ValueError(f"{given}: another model is called {name!r} already: rename one of the folders")
-        if (place / SETTINGS_FILE).is_file():
+        if (place / SETTINGS_FILE).is_file() and not adapters:
             systems[name] = Answers(name, place, device=device, most=most)
+        elif adapters:
+            systems[name] = AdaptedCaptions(name, place, adapters, device=device, most=most)
         elif (place / STYLE_MAP_FILE).is_file():
             run = place.resolve().parents[1]
             judged_by = [place, *([run] if RunFolder(run).checkpoints == place.resolve().parent else [])]

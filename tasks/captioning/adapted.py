@@ -1,7 +1,7 @@
 """Several adapters (`train.lora`) over one model: requests of one batch, each answered by the adapter that it names."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -9,16 +9,22 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 
 from data.files import digest_of
+from data.run_folder import RunFolder
 from data.samples import Sample
 from models.ofa.adapters import base_of, is_adapter, peft_library
+from models.ofa.beams import Hypothesis
 from models.ofa.checkpoints import load_model
-from models.ofa.mixed_adapters import open_adapters
+from models.ofa.mixed_adapters import PLAIN, open_adapters
 from models.ofa.modeling import OFAModel
 from models.ofa.saving import GENERATION, SAFETENSORS_FILE, read_configuration
+from models.ofa.styles import STYLE_MAP_FILE
 from preprocessors.collate import collate
+from preprocessors.images import ImageSource, ImageTransform
 from tasks.captioning.asked_images import plan_batches
 from tasks.captioning.captioner import place
 from tasks.captioning.decoding import Guidance, decode_prompts
+from tasks.captioning.pictures import Asked, Written, written_of
+from tasks.evaluating import find_checkpoint
 
 if TYPE_CHECKING:
     from preprocessors import OfaStylishImageCaptioningPreprocessor
@@ -39,9 +45,11 @@ class AdapterCaptioner:
     A batch goes through the model once, whatever adapters it has requests for. Styles are those of the adapter's style
     map: neither mixtures nor guidance. An image that several adapters are asked about is read once for each.
 
+    A style is also named as one text, `ADAPTER/STYLE`; without an adapter it is the model's own.
+
     Args:
         model: with the adapters in it (`models.ofa.mixed_adapters.open_adapters`).
-        preprocessors: of each adapter.
+        preprocessors: of each adapter, and under `PLAIN` of the model alone, where it has styles of its own.
         search: settings of beam search, where a call gives no others.
     """
 
@@ -62,12 +70,13 @@ class AdapterCaptioner:
         *,
         base: str | os.PathLike[str] | None = None,
         device: str = "auto",
+        plain: bool = False,
     ) -> Self:
         """Adapters by name, each a checkpoint of `train.lora` or what `export --adapter` wrote.
 
-        `base`: the model that they belong to; None is what they name, which must be the same for all. The settings of
-        search are the first one's. Raises ValueError for a folder that is no adapter, and for adapters of different
-        models.
+        `base`: the model that they belong to; None is what they name, which must be the same for all. `plain`: it is
+        asked without an adapter as well. The settings of search are the first adapter's. Raises ValueError for a folder
+        that is no adapter, a base that is one, and for adapters of different models.
         """
         from preprocessors import OfaStylishImageCaptioningPreprocessor
 
@@ -78,11 +87,93 @@ class AdapterCaptioner:
         for name, folder in folders.items():
             if not is_adapter(folder):
                 raise ValueError(f"adapter {name}: {folder} holds none: name a checkpoint of a run with train.lora")
+            if "/" in name or name == PLAIN:
+                raise ValueError(f"adapter {name!r}: its name stands before a slash: use one without")
+        if base is not None and is_adapter(Path(base)):
+            raise ValueError(f"{base} is an adapter itself: name the model that it is of, such as RUN/checkpoints/base")
         model = place(load_model(Path(base) if base is not None else _common_base(folders)), device)
         open_adapters(model, folders)
+        if plain and base is not None and (Path(base) / STYLE_MAP_FILE).is_file():
+            folders = {**folders, PLAIN: Path(base)}
         read = {name: OfaStylishImageCaptioningPreprocessor.from_model_dir(one) for name, one in folders.items()}
         generation = read_configuration(next(iter(folders.values())))["pipeline"]["generation"]
         return cls(model, read, {name: generation[name] for name in GENERATION})
+
+    @property
+    def styles(self) -> tuple[str, ...]:
+        """All styles: the model's own, and those of each adapter as `ADAPTER/STYLE`."""
+        names = sorted(self.preprocessors, key=lambda name: name != PLAIN)
+        return tuple(_joined(name, style) for name in names for style in self.preprocessors[name].style_map.tokens)
+
+    def named(self, style: str) -> tuple[str, str]:
+        """The adapter (`PLAIN` for none) and the style, as its map writes it, of a text.
+
+        Raises ValueError, with the names that there are, for an unknown style or adapter.
+        """
+        adapter, slash, rest = style.partition("/")
+        if not slash or adapter not in self.preprocessors:
+            adapter, rest = PLAIN, style
+        if adapter not in self.preprocessors:
+            raise ValueError(f"style {style!r} names no adapter: write ADAPTER/STYLE; there are {self._adapters()}")
+        prompt = self.preprocessors[adapter].builder.prompt
+        prompt.text(rest)
+        return adapter, prompt.style_map.find(rest) or rest
+
+    def of_adapter(self, adapter: str, styles: Sequence[str]) -> list[str]:
+        """Styles of one adapter, all where none is named, as `ADAPTER/STYLE`. ValueError for an unknown adapter."""
+        if adapter == PLAIN or adapter not in self.preprocessors:
+            raise ValueError(f"unknown adapter {adapter!r}: there are {self._adapters()}")
+        return [_joined(adapter, style) for style in styles or self.preprocessors[adapter].style_map.tokens]
+
+    def check(self, style: str) -> None:
+        """ValueError as `named`."""
+        self.named(style)
+
+    def canonical(self, style: str) -> str:
+        """A style as `styles` has it. ValueError as `named`."""
+        return _joined(*self.named(style))
+
+    @property
+    def transform(self) -> ImageTransform:
+        """How pictures are prepared, where it is the same for all. ValueError where it is not."""
+        sizes = {name: (one.settings["patch_image_size"], one.settings["max_image_size"]) for name, one in self._read()}
+        if len(set(sizes.values())) > 1:
+            raise ValueError(f"the adapters read pictures of different sizes ({sizes}): use those of one size")
+        return next(one for _, one in self._read()).builder.transform
+
+    def _read(self) -> Iterable[tuple[str, "OfaStylishImageCaptioningPreprocessor"]]:
+        return self.preprocessors.items()
+
+    def _adapters(self) -> str:
+        return ", ".join(name for name in self.preprocessors if name != PLAIN)
+
+    @torch.no_grad()
+    def caption_pictures(
+        self, asked: Sequence[Asked], search: Mapping[str, Any] | None = None, guidance: Guidance | None = None
+    ) -> list[list[list[Written]]]:
+        """As `Captioner.caption_pictures`, of styles as `styles` has them; all in one pass.
+
+        Raises ValueError for guidance, and as `named`.
+        """
+        if guidance not in (None, Guidance()):
+            raise ValueError("guidance does not go with adapters: leave it out, or export the adapter")
+        groups: dict[tuple[int, str], list[str]] = {}
+        for number, (_, styles) in enumerate(asked):
+            for style in styles:
+                adapter, name = self.named(style)
+                groups.setdefault((number, adapter), []).append(name)
+        parts = [(asked[number][0], adapter, names) for (number, adapter), names in groups.items()]
+        found = iter(self._search(parts, search or {}))
+        beams = {key: iter([next(found) for _ in names]) for key, names in groups.items()}
+        decode = next(iter(self.preprocessors.values()))
+        return [
+            [[written_of(decode, one) for one in next(beams[number, self.named(style)[0]])] for style in styles]
+            for number, (_, styles) in enumerate(asked)
+        ]
+
+    def looked_at(self, *_: Any) -> Any:
+        """ValueError: the layers that are looked into do not say whose rows they have."""
+        raise ValueError("where a model looks is not shown with adapters: export the adapter, and ask that model")
 
     @torch.no_grad()
     def caption(self, asked: Sequence[AdapterRequest], *, batch_size: int = 16, **search: Any) -> list[str]:
@@ -92,7 +183,7 @@ class AdapterCaptioner:
         """
         for one in asked:
             if one.adapter not in self.preprocessors:
-                raise ValueError(f"unknown adapter {one.adapter!r}: there are {', '.join(self.preprocessors)}")
+                raise ValueError(f"unknown adapter {one.adapter!r}: there are {self._adapters()}")
             self.preprocessors[one.adapter].builder.prompt.text(one.style)
         captions = [""] * len(asked)
         # The requests of one item of a batch share an image and an adapter.
@@ -106,19 +197,42 @@ class AdapterCaptioner:
 
     def _write(self, groups: Sequence[Sequence[AdapterRequest]], search: Mapping[str, Any]) -> list[str]:
         """Captions of one batch, group after group."""
+        parts = [(os.fspath(group[0].image), group[0].adapter, [one.style for one in group]) for group in groups]
+        first = next(iter(self.preprocessors.values()))
+        # A model whose numbers have run away finishes no caption.
+        return [written_of(first, one[0]).text if one else "" for one in self._search(parts, search)]
+
+    def _search(
+        self, parts: Sequence[tuple[ImageSource, str, Sequence[str]]], search: Mapping[str, Any]
+    ) -> list[list[Hypothesis]]:
+        """The beams of each style of each (picture, adapter, styles), one after the other, in one pass."""
         items = []
-        for group in groups:
-            samples = [Sample("", "", one.style, "", ()) for one in group]
-            items.append(self.preprocessors[group[0].adapter]({"image": os.fspath(group[0].image), "samples": samples}))
+        for image, adapter, styles in parts:
+            samples = [Sample("", "", style, "", ()) for style in styles]
+            items.append(self.preprocessors[adapter]({"image": image, "samples": samples}))
         batch, device = collate(items), self.model.device
         names = ("input_ids", "image_index", "patch_masks", "patch_images")
         batch |= {name: batch[name].to(device) for name in names}
-        batch["adapters"] = [groups[row][0].adapter for row in batch["image_index"].tolist()]
-        first = self.preprocessors[groups[0][0].adapter]
-        found = decode_prompts(self.model, first.builder, batch, Guidance(), self.search | dict(search))
-        # A model whose numbers have run away finishes no caption.
-        ids = [found[row][0].tokens.tolist() if found[row] else [] for row in batch["asked"].index]
-        return [" ".join(str(first.tokenizer.decode(one, skip_special_tokens=True)).split()) for one in ids]
+        batch["adapters"] = [parts[row][1] for row in batch["image_index"].tolist()]
+        builder = next(iter(self.preprocessors.values())).builder
+        found = decode_prompts(self.model, builder, batch, Guidance(), self.search | dict(search))
+        return [found[row] for row in batch["asked"].index]
+
+
+def open_captioner(
+    model: str | os.PathLike[str], adapters: Mapping[str, str], *, device: str = "auto"
+) -> AdapterCaptioner:
+    """A model, which is asked without an adapter too, and its adapters: folders, or runs, whose best ones are meant."""
+    folders = {name: _best(folder) for name, folder in adapters.items()}
+    return AdapterCaptioner.from_directories(folders, base=model, device=device, plain=True)
+
+
+def _best(folder: str) -> Path:
+    return find_checkpoint(folder, None) if RunFolder(folder).checkpoints.is_dir() else Path(folder)
+
+
+def _joined(adapter: str, style: str) -> str:
+    return style if adapter == PLAIN else f"{adapter}/{style}"
 
 
 def _common_base(folders: Mapping[str, Path]) -> Path:

@@ -67,9 +67,7 @@ def add_style(
         samples = read_examples(examples, images, name, Path(unpacked))
         network = place(load_model(source), device)
         learnt = learn_style(network, preprocessor, samples, start_of(network, preprocessor, description), steps=steps)
-    grown, tokenizer, known = with_style(
-        network, preprocessor.tokenizer, preprocessor.style_map, name, learnt.vector
-    )
+    grown, tokenizer, known = with_style(network, preprocessor.tokenizer, preprocessor.style_map, name, learnt.vector)
     settings: dict[str, Any] = {"preprocessor": preprocessor.settings, "generation": generation}
     with replacing_folder(target) as folder:
         write_model(folder, grown, tokenizer, style_map=known, formats=("safetensors",), **settings)

@@ -12,11 +12,11 @@ import sys
 import zipfile
 import zlib
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from tqdm import tqdm
@@ -25,8 +25,11 @@ from config import Config
 from data.images import decode
 from data.pictures import SUFFIXES
 from data.reading import open_file, parse_json, read_text
+from preprocessors.images import ImageTransform
+from tasks.captioning.adapted import open_captioner
 from tasks.captioning.build import open_model
 from tasks.captioning.captioner import Captioner
+from tasks.captioning.pictures import Asked, Written
 from tasks.captioning.records import search_settings
 from tasks.captioning.task import captioner_dtype
 from tasks.evaluating import find_checkpoint
@@ -47,6 +50,22 @@ class Found:
     @property
     def name(self) -> str:
         return self.path if self.member is None else f"{self.path}/{self.member}"
+
+
+class Writer(Protocol):
+    """What writes captions: `Captioner`, or one with adapters (`adapted.AdapterCaptioner`)."""
+
+    @property
+    def styles(self) -> tuple[str, ...]: ...
+
+    @property
+    def transform(self) -> ImageTransform: ...
+
+    def canonical(self, style: str) -> str: ...
+
+    def check(self, style: str) -> None: ...
+
+    def caption_pictures(self, asked: Sequence[Asked]) -> list[list[list[Written]]]: ...
 
 
 def find_pictures(sources: Iterable[str]) -> Iterator[Found]:
@@ -99,8 +118,32 @@ def run_bulk(
     return caption_all(captioner, sources, Path(out), styles=styles, batch_size=config.eval.batch_size)
 
 
+def caption_with(
+    model: str,
+    sources: Sequence[str],
+    out: str,
+    *,
+    styles: Sequence[str] | None,
+    batch_size: int,
+    device: str = "auto",
+    adapters: Mapping[str, str] | None = None,
+    use: str | None = None,
+) -> dict[str, int]:
+    """`caption_all` with the model of a folder, and `adapters` of it by name: `use` is the one that `styles` are of,
+    where they do not say it themselves (ADAPTER/STYLE). ValueError for one that is not among them."""
+    captioner: Writer
+    if adapters:
+        captioner = adapted = open_captioner(model, adapters, device=device)
+        styles = adapted.of_adapter(use, styles or ()) if use is not None else styles
+    elif use is not None:
+        raise ValueError(f"--use {use}: there is no such adapter: add --adapter {use}=DIR")
+    else:
+        captioner = Captioner.from_directory(model, device=device)
+    return caption_all(captioner, sources, Path(out), styles=styles, batch_size=batch_size)
+
+
 def caption_all(
-    captioner: Captioner, sources: Sequence[str], out: Path, *, styles: Sequence[str] | None, batch_size: int
+    captioner: Writer, sources: Sequence[str], out: Path, *, styles: Sequence[str] | None, batch_size: int
 ) -> dict[str, int]:
     """Caption what is not in `out` yet, and add a line each to it.
 
@@ -116,7 +159,7 @@ def caption_all(
     """
     names = [captioner.canonical(style) for style in (captioner.styles if styles is None else styles)]
     for name in names:
-        captioner.preprocessor.builder.prompt.text(name)
+        captioner.check(name)
     known = _known(out, names)
     found = list(dict.fromkeys(find_pictures(sources)))
     waiting = [one for one in found if one.name not in known]
@@ -136,7 +179,7 @@ def caption_all(
 
 
 def _lines(
-    captioner: Captioner, batch: Sequence[Found], pictures: Sequence[np.ndarray | ValueError], styles: Sequence[str]
+    captioner: Writer, batch: Sequence[Found], pictures: Sequence[np.ndarray | ValueError], styles: Sequence[str]
 ) -> list[dict[str, Any]]:
     whole = [picture for picture in pictures if isinstance(picture, np.ndarray)]
     written = iter(captioner.caption_pictures([(picture, styles) for picture in whole]) if whole else [])
@@ -151,10 +194,10 @@ def _lines(
 
 
 def _decoded(
-    captioner: Captioner, batches: Sequence[Sequence[Found]]
+    captioner: Writer, batches: Sequence[Sequence[Found]]
 ) -> Iterator[tuple[Sequence[Found], list[np.ndarray | ValueError]]]:
     """Batches with their pictures, which threads decode beforehand."""
-    transform = captioner.preprocessor.builder.transform
+    transform = captioner.transform
     zips: dict[str, zipfile.ZipFile] = {}
 
     def load(found: Found) -> np.ndarray | ValueError:

@@ -24,7 +24,7 @@ from models.ofa.beams import Hypothesis
 from models.ofa.mixtures import with_intensity
 from models.ofa.modeling import OFAModel
 from models.ofa.saving import GENERATION, GUIDANCE, read_configuration
-from preprocessors.images import ImageSource
+from preprocessors.images import ImageSource, ImageTransform
 from tasks.captioning.asked_images import Loaded, RequestedImages, collate_whole, plan_batches
 from tasks.captioning.decoding import Guidance, decode_prompts
 from tasks.captioning.looking import Looked, looked_at
@@ -104,6 +104,15 @@ class Captioner:
     def styles(self) -> tuple[str, ...]:
         """The styles that the model was trained in, as its style map writes them."""
         return tuple(self.preprocessor.style_map.tokens)
+
+    @property
+    def transform(self) -> ImageTransform:
+        """How pictures are prepared."""
+        return self.preprocessor.builder.transform
+
+    def check(self, style: str) -> None:
+        """ValueError, with the nearest names, for a style that is not known."""
+        self.preprocessor.builder.prompt.text(style)
 
     def canonical(self, style: str) -> str:
         """The style's name as the style map writes it; an unknown one as it is."""

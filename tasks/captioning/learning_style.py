@@ -107,7 +107,7 @@ def _update(
     for _ in range(steps):
         drawn = torch.randperm(len(items), generator=generator)[:BATCH].tolist()
         total, tokens = _summed(model, [items[place] for place in drawn])
-        (total / tokens).backward()  # type: ignore[no-untyped-call]
+        (total / tokens).backward()
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()

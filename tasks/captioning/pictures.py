@@ -51,11 +51,12 @@ def caption_pictures(
     device = model.device
     moved = {name: batch[name].to(device) for name in ("input_ids", "image_index", "patch_masks", "patch_images")}
     found = decode_prompts(model, preprocessor.builder, {**batch, **moved}, guidance, search)
-    written = [[_written(preprocessor, one) for one in hypotheses] for hypotheses in found]
+    written = [[written_of(preprocessor, one) for one in hypotheses] for hypotheses in found]
     rows = iter(batch["asked"].index)
     return [[written[next(rows)] for _ in styles] for _, styles in asked]
 
 
-def _written(preprocessor: "OfaStylishImageCaptioningPreprocessor", found: Hypothesis) -> Written:
+def written_of(preprocessor: "OfaStylishImageCaptioningPreprocessor", found: Hypothesis) -> Written:
+    """What a search found, as text."""
     text = preprocessor.tokenizer.decode(found.tokens.tolist(), skip_special_tokens=True)
     return Written(" ".join(str(text).split()), float(found.score), found.ended)
