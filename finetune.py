@@ -101,12 +101,15 @@ def inference(config: Any, args: argparse.Namespace) -> int:
     styles = [style.strip() for style in re.split(r",(?![^()]*\))", args.style)] if args.style else None
     config = with_eval(config, {"strict": True} if args.strict else {})
     asked = {"styles": styles, "questions": args.question}
+    adapted = {"adapters": dict(args.adapter), "use": args.use} if args.adapter or args.use else {}
     if args.out is not None:
-        return _inference_of_many(config, args, styles)
+        return _inference_of_many(config, args, styles, adapted)
     with results_only():
         from tasks import inference_of
 
         run, word = inference_of(config)
+        if adapted and word != "styles":
+            raise ValueError(f"--adapter does not go with the task {config.task}: leave it out")
         for other, value in asked.items():
             if other != word and value is not None:
                 raise ValueError(f"--{other[:-1]} does not go with the task {config.task}: leave it out")
@@ -118,6 +121,7 @@ def inference(config: Any, args: argparse.Namespace) -> int:
             random_n=args.random,
             split=args.split or config.eval.split,
             output=args.output,
+            **adapted,
             **{word: asked[word]},
         )
     for row in rows:
@@ -125,7 +129,9 @@ def inference(config: Any, args: argparse.Namespace) -> int:
     return 0
 
 
-def _inference_of_many(config: Any, args: argparse.Namespace, styles: Sequence[str] | None) -> int:
+def _inference_of_many(
+    config: Any, args: argparse.Namespace, styles: Sequence[str] | None, adapted: dict[str, Any]
+) -> int:
     for name in ("json", "random", "question", "output"):
         if getattr(args, name) is not None:
             raise ValueError(f"--out goes with --image, not with --{name}: leave one of them out")
@@ -133,7 +139,7 @@ def _inference_of_many(config: Any, args: argparse.Namespace, styles: Sequence[s
         from tasks import bulk_of
 
         run, checkpoint = bulk_of(config), getattr(args, "checkpoint", None)
-        counts = run(config, sources=args.image, out=args.out, styles=styles, checkpoint=checkpoint)
+        counts = run(config, sources=args.image, out=args.out, styles=styles, checkpoint=checkpoint, **adapted)
     write(json.dumps(counts))
     return 0
 

@@ -104,6 +104,21 @@ def gpus(text: str) -> str:
     return text
 
 
+def adapters(sub: argparse.ArgumentParser, *, use: bool) -> None:
+    """Adapters beside a model; with `use` also which of them the styles are of."""
+    text = "an adapter of the model (train.lora), whose styles are NAME/STYLE; repeatable"
+    sub.add_argument("--adapter", type=_named_folder, action="append", default=[], metavar="NAME=DIR", help=text)
+    if use:
+        sub.add_argument("--use", metavar="NAME", help="the adapter that styles are of, in place of NAME/STYLE")
+
+
+def _named_folder(text: str) -> tuple[str, str]:
+    name, equals, folder = text.partition("=")
+    if not (name and equals and folder):
+        raise argparse.ArgumentTypeError(f"{text} is not NAME=DIR")
+    return name, folder
+
+
 # --- arguments of the commands ---------------------------------------------------------------------------------------
 
 
@@ -148,6 +163,7 @@ def _inference(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--guidance", metavar="X", help='away from other styles: a number or {"style": number} [eval.style_guidance]'
     )
+    adapters(sub, use=True)
     sub.add_argument("--split", choices=SPLITS, help="split for --random [eval.split]")
     sub.add_argument("--output", metavar="DIR", help="folder for the JSON and the contact sheets; default work_dir")
     _strict(sub)

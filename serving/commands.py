@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Callable
 
-from conf.command_line import arguments, count
+from conf.command_line import adapters, arguments, count
 from conf.output import results_only, write
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {}
@@ -176,7 +176,7 @@ def serve(args: argparse.Namespace) -> int:
 @arguments("serve")
 def _serve(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("models", nargs="+", metavar="MODEL_DIR", help="folders of models")
-    adapters(sub)
+    adapters(sub, use=False)
     sub.add_argument("--port", type=count, default=7860, metavar="N", help="7860")
     sub.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="0.0.0.0 lets other machines in; 127.0.0.1")
     sub.add_argument("--api-key-file", metavar="FILE", help="file whose first line clients must send as bearer token")
@@ -184,25 +184,6 @@ def _serve(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--together", type=count, default=32, metavar="N", help="captions of one pass; 32")
     sub.add_argument("--queue", type=count, default=256, metavar="N", help="requests that may wait; 256")
     sub.add_argument("--timeout", type=count, default=60, metavar="S", help="seconds that a request may take; 60")
-
-
-def adapters(sub: argparse.ArgumentParser) -> None:
-    """Adapters beside a model."""
-    sub.add_argument(
-        "--adapter",
-        type=_named_folder,
-        action="append",
-        default=[],
-        metavar="NAME=DIR",
-        help="an adapter of the model (train.lora), whose styles are NAME/STYLE; repeatable",
-    )
-
-
-def _named_folder(text: str) -> tuple[str, str]:
-    name, equals, folder = text.partition("=")
-    if not (name and equals and folder):
-        raise argparse.ArgumentTypeError(f"{text} is not NAME=DIR")
-    return name, folder
 
 
 @command("data")
@@ -254,8 +235,7 @@ def _caption(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("sources", nargs="+", metavar="SOURCE", help="pictures; see above")
     sub.add_argument("--out", required=True, metavar="FILE.jsonl", help="where lines are added")
     sub.add_argument("--style", metavar="A,B", help="styles, separated by commas; default: all")
-    adapters(sub)
-    sub.add_argument("--use", metavar="NAME", help="the adapter that the styles are of, in place of NAME/STYLE")
+    adapters(sub, use=True)
     sub.add_argument("--device", default="auto", metavar="NAME", help="cpu, cuda, cuda:1; default: the GPU if any")
     sub.add_argument("--together", type=count, default=32, metavar="N", help="captions of one pass; 32")
 

@@ -182,7 +182,7 @@ class AdaptedCaptions(Captions):
     def __init__(
         self, name: str, folder: Path, adapters: Mapping[str, str], *, device: str = "auto", most: int = 32
     ) -> None:
-        from tasks.captioning.adapted import open_captioner
+        from tasks.captioning.opening import open_captioner
 
         self.name, self.most = name, most
         self.captioner = open_captioner(folder, adapters, device=device)

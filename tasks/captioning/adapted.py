@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 
 from data.files import digest_of
-from data.run_folder import RunFolder
 from data.samples import Sample
 from models.ofa.adapters import base_of, is_adapter, peft_library
 from models.ofa.beams import Hypothesis
@@ -21,10 +20,9 @@ from models.ofa.styles import STYLE_MAP_FILE
 from preprocessors.collate import collate
 from preprocessors.images import ImageSource, ImageTransform
 from tasks.captioning.asked_images import plan_batches
-from tasks.captioning.captioner import place
+from tasks.captioning.captioner import Caption, place, tell_faults
 from tasks.captioning.decoding import Guidance, decode_prompts
 from tasks.captioning.pictures import Asked, Written, written_of
-from tasks.evaluating import find_checkpoint
 
 if TYPE_CHECKING:
     from preprocessors import OfaStylishImageCaptioningPreprocessor
@@ -162,8 +160,8 @@ class AdapterCaptioner:
             for style in styles:
                 adapter, name = self.named(style)
                 groups.setdefault((number, adapter), []).append(name)
-        parts = [(asked[number][0], adapter, names) for (number, adapter), names in groups.items()]
-        found = iter(self._search(parts, search or {}))
+        items = [(name, self._item(asked[number][0], name, names)) for (number, name), names in groups.items()]
+        found = iter(self._search(items, search or {}))
         beams = {key: iter([next(found) for _ in names]) for key, names in groups.items()}
         decode = next(iter(self.preprocessors.values()))
         return [
@@ -175,7 +173,6 @@ class AdapterCaptioner:
         """ValueError: the layers that are looked into do not say whose rows they have."""
         raise ValueError("where a model looks is not shown with adapters: export the adapter, and ask that model")
 
-    @torch.no_grad()
     def caption(self, asked: Sequence[AdapterRequest], *, batch_size: int = 16, **search: Any) -> list[str]:
         """The caption of each request, in their order; `search` holds keywords of `generation.search_encoded`.
 
@@ -184,51 +181,65 @@ class AdapterCaptioner:
         for one in asked:
             if one.adapter not in self.preprocessors:
                 raise ValueError(f"unknown adapter {one.adapter!r}: there are {self._adapters()}")
-            self.preprocessors[one.adapter].builder.prompt.text(one.style)
-        captions = [""] * len(asked)
+        samples = [Sample(os.fspath(one.image), "", _joined(one.adapter, one.style), "", ()) for one in asked]
+        return [one.text for one in self.write(samples, batch_size=batch_size, **search)]
+
+    @torch.no_grad()
+    def write(
+        self,
+        samples: Sequence[Sample],
+        *,
+        batch_size: int,
+        strict: bool = True,
+        style_intensity: float = 1.0,
+        style_guidance: float | Mapping[str, float] = 0.0,
+        image_guidance: float = 0.0,
+        num_workers: int = 0,
+        **search: Any,
+    ) -> list[Caption]:
+        """As `Captioner.write`, of styles as `styles` has them; images are loaded here, whatever `num_workers` is.
+
+        Raises ValueError for guidance and an intensity too.
+        """
+        if style_intensity != 1.0 or style_guidance or image_guidance:
+            raise ValueError("guidance and intensity do not go with adapters: leave them out, or export the adapter")
+        named = [self.named(one.style) for one in samples]
+        captions = [Caption("", False)] * len(samples)
         # The requests of one item of a batch share an image and an adapter.
-        keys = [f"{one.adapter}\0{os.fspath(one.image)}" for one in asked]
+        keys = [f"{adapter}\0{one.image}" for one, (adapter, _) in zip(samples, named, strict=True)]
         for groups in plan_batches(keys, batch_size):
-            rows = [row for group in groups for row in group]
-            texts = self._write([[asked[row] for row in group] for group in groups], search)
-            for row, text in zip(rows, texts, strict=True):
-                captions[row] = text
+            items: list[tuple[str, Any]] = []
+            rows: list[int] = []
+            for group in groups:
+                adapter = named[group[0]][0]
+                try:
+                    items.append((adapter, self._item(samples[group[0]].image, adapter, [named[r][1] for r in group])))
+                    rows += group
+                except ValueError as error:
+                    if strict:
+                        raise
+                    for row in group:
+                        captions[row] = Caption("", False, str(error))
+            for row, beams in zip(rows, self._search(items, search) if items else [], strict=True):
+                # A model whose numbers have run away finishes no caption.
+                best = written_of(self.preprocessors[named[row][0]], beams[0]) if beams else None
+                captions[row] = Caption(best.text, best.ended) if best else Caption("", False)
+        tell_faults(samples, captions)
         return captions
 
-    def _write(self, groups: Sequence[Sequence[AdapterRequest]], search: Mapping[str, Any]) -> list[str]:
-        """Captions of one batch, group after group."""
-        parts = [(os.fspath(group[0].image), group[0].adapter, [one.style for one in group]) for group in groups]
-        first = next(iter(self.preprocessors.values()))
-        # A model whose numbers have run away finishes no caption.
-        return [written_of(first, one[0]).text if one else "" for one in self._search(parts, search)]
+    def _item(self, image: ImageSource, adapter: str, styles: Sequence[str]) -> Any:
+        samples = [Sample("", "", style, "", ()) for style in styles]
+        return self.preprocessors[adapter]({"image": image, "samples": samples})
 
-    def _search(
-        self, parts: Sequence[tuple[ImageSource, str, Sequence[str]]], search: Mapping[str, Any]
-    ) -> list[list[Hypothesis]]:
-        """The beams of each style of each (picture, adapter, styles), one after the other, in one pass."""
-        items = []
-        for image, adapter, styles in parts:
-            samples = [Sample("", "", style, "", ()) for style in styles]
-            items.append(self.preprocessors[adapter]({"image": image, "samples": samples}))
-        batch, device = collate(items), self.model.device
+    def _search(self, items: Sequence[tuple[str, Any]], search: Mapping[str, Any]) -> list[list[Hypothesis]]:
+        """The beams of each style of each (adapter, item), one after the other, in one pass."""
+        batch, device = collate([item for _, item in items]), self.model.device
         names = ("input_ids", "image_index", "patch_masks", "patch_images")
         batch |= {name: batch[name].to(device) for name in names}
-        batch["adapters"] = [parts[row][1] for row in batch["image_index"].tolist()]
+        batch["adapters"] = [items[row][0] for row in batch["image_index"].tolist()]
         builder = next(iter(self.preprocessors.values())).builder
         found = decode_prompts(self.model, builder, batch, Guidance(), self.search | dict(search))
         return [found[row] for row in batch["asked"].index]
-
-
-def open_captioner(
-    model: str | os.PathLike[str], adapters: Mapping[str, str], *, device: str = "auto"
-) -> AdapterCaptioner:
-    """A model, which is asked without an adapter too, and its adapters: folders, or runs, whose best ones are meant."""
-    folders = {name: _best(folder) for name, folder in adapters.items()}
-    return AdapterCaptioner.from_directories(folders, base=model, device=device, plain=True)
-
-
-def _best(folder: str) -> Path:
-    return find_checkpoint(folder, None) if RunFolder(folder).checkpoints.is_dir() else Path(folder)
 
 
 def _joined(adapter: str, style: str) -> str:

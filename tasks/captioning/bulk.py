@@ -26,9 +26,9 @@ from data.images import decode
 from data.pictures import SUFFIXES
 from data.reading import open_file, parse_json, read_text
 from preprocessors.images import ImageTransform
-from tasks.captioning.adapted import open_captioner
 from tasks.captioning.build import open_model
 from tasks.captioning.captioner import Captioner
+from tasks.captioning.opening import open_captioner, styles_to_ask
 from tasks.captioning.pictures import Asked, Written
 from tasks.captioning.records import search_settings
 from tasks.captioning.task import captioner_dtype
@@ -110,11 +110,26 @@ def _listed(source: str) -> Iterator[Found]:
 
 
 def run_bulk(
-    config: Config, *, sources: Sequence[str], out: str, styles: Sequence[str] | None, checkpoint: str | None = None
+    config: Config,
+    *,
+    sources: Sequence[str],
+    out: str,
+    styles: Sequence[str] | None,
+    checkpoint: str | None = None,
+    adapters: Mapping[str, str] | None = None,
+    use: str | None = None,
 ) -> dict[str, int]:
-    """`caption_all` with the model and the settings of a configuration; `checkpoint` is as for `run_evaluation`."""
-    model, preprocessor = open_model(config, find_checkpoint(config.work_dir, checkpoint), None)
-    captioner = Captioner(model, preprocessor, dtype=captioner_dtype(config), defaults=search_settings(config))
+    """`caption_all` with the model and the settings of a configuration; `checkpoint` is as for `run_evaluation`.
+
+    `adapters` and `use` are as for `caption_with`.
+    """
+    source, settings = find_checkpoint(config.work_dir, checkpoint), search_settings(config)
+    adapted = open_captioner(source, adapters, settings=settings) if adapters else None
+    styles = styles_to_ask(adapted, use, styles) or None
+    captioner: Writer | None = adapted
+    if captioner is None:
+        model, preprocessor = open_model(config, source, None)
+        captioner = Captioner(model, preprocessor, dtype=captioner_dtype(config), defaults=settings)
     return caption_all(captioner, sources, Path(out), styles=styles, batch_size=config.eval.batch_size)
 
 
@@ -131,14 +146,9 @@ def caption_with(
 ) -> dict[str, int]:
     """`caption_all` with the model of a folder, and `adapters` of it by name: `use` is the one that `styles` are of,
     where they do not say it themselves (ADAPTER/STYLE). ValueError for one that is not among them."""
-    captioner: Writer
-    if adapters:
-        captioner = adapted = open_captioner(model, adapters, device=device)
-        styles = adapted.of_adapter(use, styles or ()) if use is not None else styles
-    elif use is not None:
-        raise ValueError(f"--use {use}: there is no such adapter: add --adapter {use}=DIR")
-    else:
-        captioner = Captioner.from_directory(model, device=device)
+    adapted = open_captioner(model, adapters, device=device) if adapters else None
+    styles = styles_to_ask(adapted, use, styles) or None
+    captioner: Writer = adapted or Captioner.from_directory(model, device=device)
     return caption_all(captioner, sources, Path(out), styles=styles, batch_size=batch_size)
 
 

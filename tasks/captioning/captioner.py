@@ -252,7 +252,7 @@ class Captioner:
                 bar.update(sum(len(rows) for rows, _ in broken))
                 if batch is not None:
                     self._fill(captions, batch, self._decode(batch, blank_images, guidance, search), bar)
-        _tell_faults(samples, captions)
+        tell_faults(samples, captions)
         return captions
 
     @staticmethod
@@ -325,7 +325,7 @@ def unique_images(samples: Sequence[Sample]) -> list[str]:
     return list(dict.fromkeys(sample.image for sample in samples))
 
 
-def _tell_faults(samples: Sequence[Sample], captions: Sequence[Caption]) -> None:
+def tell_faults(samples: Sequence[Sample], captions: Sequence[Caption]) -> None:
     """Log the images that could not be read. ValueError where that are all of them."""
     faults = {sample.image: one.fault for sample, one in zip(samples, captions, strict=True) if one.fault is not None}
     if faults and len(faults) == len(unique_images(samples)):

@@ -4,7 +4,7 @@ import json
 import logging
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -20,6 +20,7 @@ from report.card import Card
 from report.contact_sheet import html_sheet
 from tasks.captioning.build import open_model
 from tasks.captioning.captioner import Caption, Captioner
+from tasks.captioning.opening import open_captioner, styles_to_ask
 from tasks.captioning.records import open_split, search_settings
 from tasks.captioning.requests import check_writable
 from tasks.captioning.task import captioner_dtype
@@ -40,6 +41,8 @@ def run_inference(
     checkpoint: str | None = None,
     output: str | None = None,
     seed: int | None = None,
+    adapters: Mapping[str, str] | None = None,
+    use: str | None = None,
 ) -> list[dict[str, Any]]:
     """Write captions, and draw them with their pictures on a contact sheet.
 
@@ -50,8 +53,8 @@ def run_inference(
     - `random_n`: so many pictures of `split` (None: `eval.split`), drawn by `seed` (None: the run's); without `styles`,
       each in the styles in which the split has references for it.
 
-    `checkpoint` is as for `run_evaluation`; the files `inference.json` and `.html` go into the folder `output`
-    (None: the run's), in place of former ones.
+    `checkpoint` is as for `run_evaluation`, `adapters` and `use` as for `bulk.caption_with`; the files `inference.json`
+    and `.html` go into the folder `output` (None: the run's), in place of former ones.
 
     Returns:
         The content of `inference.json`: `{"image", "style", "caption", "reference"?, "error"?}` in the order of the
@@ -71,10 +74,14 @@ def run_inference(
     if random_n is not None:
         samples = _drawn(config, split or config.eval.split, random_n, config.seed if seed is None else seed)
         samples = _in_styles(samples, styles) if styles else samples
-    model, preprocessor = open_model(config, find_checkpoint(config.work_dir, checkpoint), None)
-    captioner = Captioner(model, preprocessor, dtype=captioner_dtype(config))
+    source = find_checkpoint(config.work_dir, checkpoint)
+    adapted = open_captioner(source, adapters) if adapters else None
+    captioner = adapted or Captioner(*open_model(config, source, None), dtype=captioner_dtype(config))
     if images is not None:
-        samples = [_sample(image, style) for image in images for style in styles or captioner.styles]
+        names = styles_to_ask(adapted, use, styles) or captioner.styles
+        samples = [_sample(image, style) for image in images for style in names]
+    elif use is not None:
+        samples = [replace(one, style=name) for one in samples for name in styles_to_ask(adapted, use, [one.style])]
     samples = [replace(sample, style=captioner.canonical(sample.style)) for sample in samples]
     check_writable(Path(output or config.work_dir))
     captions = captioner.write(samples, strict=config.eval.strict, **search_settings(config))

@@ -3,14 +3,18 @@
 import importlib.util
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from data.samples import Sample
 from finetune import main
 from serving.asked import caption_ask
 from serving.systems import AdaptedCaptions, open_systems
 from tasks.captioning.captioner import Captioner
+from tasks.captioning.opening import open_captioner
 from tests.models.nano import STYLES, noisy_picture
+from tests.nano_run import SEARCH, nano_run
 from tests.serving.served import ask, data_url, serving
 from tests.tasks.test_adapted import ADAPTERS
 from tests.tasks.test_adapted import folders as folders
@@ -42,7 +46,12 @@ def test_requests_of_different_adapters_share_a_pass(folders, picture):
     assert len({one.kind for one in asks}) == 1
     passes = []
     search = system.captioner._search
-    system.captioner._search = lambda *args: passes.append(args) or search(*args)
+
+    def counted(*args: Any) -> Any:
+        passes.append(args)
+        return search(*args)
+
+    system.captioner._search = counted
     eras, mixed, moods = system.run(asks)
     assert len(passes) == 1
     assert eras["eras/New"][0].text == alone(folders["eras"], picture, "New")
@@ -67,14 +76,15 @@ def test_over_http(folders, picture):
             status, answer = ask(server, "/v1/chat/completions", chat | body)
             texts.append(answer["choices"][0]["message"]["content"])
         assert texts == [found["captions"][0]["caption"]] * 2
-        for path, body, message in (
+        refused: list[tuple[str, dict[str, Any], str]] = [
             ("/v1/captions", {"adapter": "moon"}, "there are moods, eras, short"),
             ("/v1/captions", {"adapter": 1}, "adapter must be a text"),
             ("/v1/captions", {"adapter": "eras", "styles": ["Nw"]}, "did you mean New"),
             ("/v1/captions", {"styles": ["eras/New"], "intensity": 2}, "intensity does not go with adapters"),
             ("/v1/captions", {"styles": ["eras/New"], "style_guidance": 2}, "guidance does not go with adapters"),
             ("/v1/attention", {"style": "eras/New", "caption": "a cat"}, "not shown with adapters"),
-        ):
+        ]
+        for path, body, message in refused:
             status, answer = ask(server, path, {"image": url} | body)
             assert (status, message in answer["error"]["message"]) == (400, True), answer
     with serving(base) as server:
@@ -107,3 +117,45 @@ def test_adapters_are_of_one_whole_model(folders, tmp_path):
         open_systems([str(base), str(folders["eras"])], device="cpu", adapters={"moods": str(folders["moods"])})
     with pytest.raises(ValueError, match="is an adapter itself"):
         open_systems([str(folders["eras"])], device="cpu", adapters={"moods": str(folders["moods"])})
+
+
+def test_inference_of_a_configuration(folders, tmp_path, capsys):
+    document = nano_run(tmp_path).to_dict()
+    document["eval"] |= SEARCH
+    (tmp_path / "conf.json").write_text(json.dumps(document))
+    base, picture = str(folders["moods"].parent / "base"), str(tmp_path / "images" / "0.png")
+    command = ["--conf", str(tmp_path / "conf.json"), "inference", "--checkpoint", base]
+    command += [f"--adapter=eras={folders['eras']}", "--adapter", f"short={folders['short']}"]
+    assert main([*command, "--image", picture, "--style", "Sweet,eras/new,short/Terse"]) == 0
+    lines = [line.split("\t")[1:] for line in capsys.readouterr().out.splitlines()]
+    assert lines == [
+        ["Sweet", alone(Path(base), Path(picture), "Sweet")],
+        ["eras/New", alone(folders["eras"], Path(picture), "New")],
+        ["short/Terse", alone(folders["short"], Path(picture), "Terse")],
+    ]
+    (tmp_path / "asked.json").write_text(json.dumps([{"image": picture, "style": "old"}]))
+    assert main([*command, "--json", str(tmp_path / "asked.json"), "--use", "eras"]) == 0
+    assert capsys.readouterr().out.split("\t")[1] == "eras/Old"
+    out = tmp_path / "lines.jsonl"
+    assert main([*command, "--image", picture, "--use", "eras", "--out", str(out)]) == 0
+    assert list(json.loads(out.read_text())["captions"]) == ["eras/Old", "eras/New"]
+    capsys.readouterr()
+    for rest, message in (
+        (["--style", "eras/Nw"], "did you mean New"),
+        (["--use", "moon"], "there are eras, short"),
+        (["--style", "eras/New", "--guidance", "1"], "do not go with adapters"),
+    ):
+        assert main([*command, "--image", picture, *rest]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_a_broken_picture_is_a_row_with_its_error(folders, tmp_path):
+    (tmp_path / "broken.png").write_text("no picture")
+    whole = noisy_picture(tmp_path / "a.png", 1)
+    captioner = open_captioner(folders["moods"].parent / "base", {"eras": str(folders["eras"])}, device="cpu")
+    asked = [Sample(image, "", "eras/New", "", ()) for image in (str(tmp_path / "broken.png"), whole)]
+    broken, found = captioner.write(asked, batch_size=4, strict=False)
+    assert broken.fault is not None
+    assert (found.fault, found.text) == (None, alone(folders["eras"], Path(whole), "New"))
+    with pytest.raises(ValueError, match="broken.png"):
+        captioner.write(asked, batch_size=4)
