@@ -339,6 +339,9 @@ class EvalConfig(ScoringConfig):
     min_len: int = opt(1, "fewest tokens of a caption", low=0)
     no_repeat_ngram_size: int = opt(3, "no n-gram of this length appears twice in a caption; 0 = allowed", low=0)
     length_penalty: float = opt(1.0, "scores are divided by length to this power; above 1 favours long captions")
+    no_end_after: tuple[str, ...] = opt(
+        (), 'words that no caption ends with, unless it is as long as max_len_b: those that lead to another, as "a"'
+    )
     style_guidance: float | dict[str, Any] = opt(
         0.0,
         "how far decoding goes away from the image's other styles: 0 = not at all, or an object {style: number}",
