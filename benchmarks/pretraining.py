@@ -1,11 +1,13 @@
 """What pre-training is worth: fine-tuning after it against fine-tuning alone, at equal updates; prints a table.
 
-    python -m benchmarks.pretraining [--images 1500] [--pretraining 600] [--updates 100 300] [--seeds 7] [--folder DIR]
+    python -m benchmarks.pretraining [--system lxmert] [--images 1500] [--pretraining 600] [--updates 100 300]
+                                     [--seeds 7] [--folder DIR]
 
-On the drawn scenes, with the networks of conf/demo_lxmert.json and conf/demo_lxmert_pretrain.json. Pre-training sees
-captions and questions of the pictures that are trained on, in one row with the answers and in one without them. What it
-costs is in no row but the last: fine-tuning alone for as many updates as both together. Accuracy on the held-out
-pictures, the mean over seeds.
+On the drawn scenes, with the networks of conf/demo_SYSTEM.json and conf/demo_SYSTEM_pretrain.json; SYSTEM is lxmert or
+visualbert. Pre-training sees captions and questions of the pictures that are trained on: LXMERT in one row with the
+answers and in one without them, VisualBERT with them, as words that stand behind a question. What it costs is in no row
+but the last: fine-tuning alone for as many updates as both together. Accuracy on the held-out pictures, the mean over
+seeds.
 """
 
 import argparse
@@ -19,8 +21,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-LOSSES = "words,matched,objects,attributes,features"
-WITHOUT, WITH = "pre-trained without answers", "pre-trained with answers"
+PRETRAINED: dict[str, dict[str, list[str]]] = {
+    "lxmert": {
+        "pre-trained without answers": ["train.losses=words,matched,objects,attributes,features"],
+        "pre-trained with answers": [],
+    },
+    "visualbert": {"pre-trained": []},
+}
+"""System -> row -> settings of its pre-training."""
 
 
 def run(conf: str, command: str, folder: Path, *sets: str) -> str:
@@ -33,33 +41,33 @@ def run(conf: str, command: str, folder: Path, *sets: str) -> str:
     return found.stdout.splitlines()[-1] if found.stdout else ""
 
 
-def fine_tuned(folder: Path, updates: int, common: Sequence[str], checkpoint: Path | None) -> float:
+def fine_tuned(conf: str, folder: Path, updates: int, common: Sequence[str], checkpoint: Path | None) -> float:
     """Accuracy after so many updates, from a checkpoint or from nothing."""
     start = [f"model.checkpoint={checkpoint}"] if checkpoint else []
     sets = [*common, *start, f"train.max_steps={updates}", "train.max_epochs=1000", f"train.checkpoint_every={updates}"]
-    run("demo_lxmert", "train", folder, *sets)
-    return json.loads(run("demo_lxmert", "eval", folder, *sets, "eval.bootstrap=0"))["accuracy"]
+    run(conf, "train", folder, *sets)
+    return json.loads(run(conf, "eval", folder, *sets, "eval.bootstrap=0"))["accuracy"]
 
 
 def of_seed(root: Path, seed: int, args: argparse.Namespace) -> dict[str, dict[int, float]]:
     """Row -> updates of fine-tuning -> accuracy."""
-    common = [f"seed={seed}", f"data.demo_images={args.images}"]
+    conf, common = f"demo_{args.system}", [f"seed={seed}", f"data.demo_images={args.images}"]
     steps = [f"train.max_steps={args.pretraining}", "train.max_epochs=1000"]
     steps += [f"train.checkpoint_every={args.pretraining}"]
     rows: dict[str, dict[int, float]] = {}
-    for name, sets in {"alone": None, WITHOUT: [f"train.losses={LOSSES}"], WITH: []}.items():
+    for name, sets in {"alone": None, **PRETRAINED[args.system]}.items():
         checkpoint = None
         if sets is not None:
             folder = root / name.replace(" ", "_")
-            run("demo_lxmert_pretrain", "train", folder, *common, *steps, *sets)
+            run(f"{conf}_pretrain", "train", folder, *common, *steps, *sets)
             checkpoint = folder / "checkpoints" / "last"
         rows[name] = {
-            updates: fine_tuned(root / f"{name.replace(' ', '_')}_{updates}", updates, common, checkpoint)
+            updates: fine_tuned(conf, root / f"{name.replace(' ', '_')}_{updates}", updates, common, checkpoint)
             for updates in args.updates
         }
         print(json.dumps({"seed": seed, name: rows[name]}), file=sys.stderr, flush=True)
     rows["alone, updates of both"] = {
-        updates: fine_tuned(root / f"both_{updates}", updates + args.pretraining, common, None)
+        updates: fine_tuned(conf, root / f"both_{updates}", updates + args.pretraining, common, None)
         for updates in args.updates
     }
     return rows
@@ -67,6 +75,7 @@ def of_seed(root: Path, seed: int, args: argparse.Namespace) -> dict[str, dict[i
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--system", choices=sorted(PRETRAINED), default="lxmert")
     parser.add_argument("--images", type=int, default=1500)
     parser.add_argument("--pretraining", type=int, default=600)
     parser.add_argument("--updates", type=int, nargs="+", default=[100, 300])
@@ -77,7 +86,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(args.folder or temporary)
         found = [of_seed(root / f"seed_{seed}", seed, args) for seed in args.seeds]
-    print("| fine-tuning | " + " | ".join(f"{updates} updates" for updates in args.updates) + " |")
+    print(f"| fine-tuning of {args.system} | " + " | ".join(f"{updates} updates" for updates in args.updates) + " |")
     print("| --- |" + " --- |" * len(args.updates))
     for name in found[0]:
         means = [statistics.fmean(rows[name][updates] for rows in found) for updates in args.updates]

@@ -298,6 +298,13 @@ class ScstConfig:
     soft_references: float = opt(
         0.0, "weight of an image's captions in other styles as references, beside the asked style's", low=0, high=1
     )
+    shared_ngram_weight: float = opt(
+        1.0,
+        "what n-grams of the asked style's references count in the reward cider-d that the image's captions in other "
+        "styles have as well; below 1 what sets the style apart counts more; 1 = all alike",
+        low=0,
+        high=1,
+    )
     document_frequency: str | None = opt(None, "CIDEr-D's table from a file; null = counted in the training captions")
     workers: int = opt(2, "threads that compute rewards", low=1)
     http_timeout_s: float = opt(10.0, "seconds that a reward's server may take to answer", above=0)
@@ -311,6 +318,11 @@ class ScstConfig:
         for name, weight in self.rewards.items():
             if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
                 yield f"scst.rewards: the weight of {name} is {json.dumps(weight)}; it must be a number"
+        if self.shared_ngram_weight != 1 and "cider-d" not in self.rewards:
+            yield (
+                f"scst.shared_ngram_weight = {self.shared_ngram_weight:g} is of the reward cider-d, which scst.rewards "
+                "does not have: add it, or set scst.shared_ngram_weight to 1"
+            )
         if self.clip_high is not None and self.updates_per_rollout == 1:
             yield (
                 "scst.clip_high limits ratios, which are 1 where scst.updates_per_rollout = 1; set the latter to 2 or "
@@ -327,6 +339,9 @@ class EvalConfig(ScoringConfig):
     min_len: int = opt(1, "fewest tokens of a caption", low=0)
     no_repeat_ngram_size: int = opt(3, "no n-gram of this length appears twice in a caption; 0 = allowed", low=0)
     length_penalty: float = opt(1.0, "scores are divided by length to this power; above 1 favours long captions")
+    no_end_after: tuple[str, ...] = opt(
+        (), 'words that no caption ends with, unless it is as long as max_len_b: those that lead to another, as "a"'
+    )
     style_guidance: float | dict[str, Any] = opt(
         0.0,
         "how far decoding goes away from the image's other styles: 0 = not at all, or an object {style: number}",

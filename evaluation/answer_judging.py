@@ -7,6 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,8 @@ _MOST_TYPES = 12  # answer types that have an interval of their own
 @dataclass(frozen=True, slots=True)
 class Prediction:
     """The most probable answers of a question with their probabilities, the best first; `notes`: what else its row
-    keeps, such as `spans`: span -> its weight in each layer."""
+    keeps, such as `spans`: span -> its weight in each layer, or `dictionaries`: dictionary -> layer -> how evenly its
+    entries are looked at."""
 
     top: tuple[tuple[str, float], ...]
     notes: Mapping[str, Any] = field(default_factory=dict)
@@ -106,7 +108,7 @@ def judge_answers(
         _row(question, one, score, types, file_of)
         for question, one, score in zip(questions, predictions, scores, strict=True)
     ]
-    spans = span_table(rows)
+    of_notes = {"spans": span_table(rows), "dictionaries": dictionary_table(rows)}
     metrics: dict[str, Any] = {"accuracy": sum(scores) / len(scores)}
     tables = _tables(questions, scores)
     metrics |= {_named(name): tables["per_answer_type"][name].score for name in types}
@@ -116,7 +118,8 @@ def judge_answers(
         metrics["known_answers"] = sum(known) / len(known)
     metrics |= {"n_questions": len(questions), "n_images": len({i for one in questions for i in one.images})}
     metrics |= {name: {key: list(mean) for key, mean in table.items()} for name, table in tables.items()}
-    metrics |= _official(official, questions, predictions) | ({"spans": spans} if spans else {})
+    metrics |= _official(official, questions, predictions)
+    metrics |= {name: table for name, table in of_notes.items() if table}
     metrics["intervals"] = intervals(Contributions.of(rows), bootstrap) if bootstrap else {}
     LOGGER.info("%s; scores x 100\n%s", title, render_table(_logged(metrics)))
     return Judgement(metrics, rows)
@@ -138,6 +141,23 @@ def span_table(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[fl
         name: {span: [round(float(w), 4) for w in total / counts[name]] for span, total in sums[name].items()}
         for name in most
     }
+
+
+def dictionary_table(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:
+    """Dictionary -> layer -> `nats` and `share`, the mean over the predictions that keep `dictionaries`.
+
+    `nats` is the entropy of the attention over a dictionary's entries, `share` what that is of the most it can be.
+    """
+    values: dict[tuple[str, str, str], list[float]] = {}
+    for row in rows:
+        for name, layers in row.get("dictionaries", {}).items():
+            for layer, found in layers.items():
+                for what, value in found.items():
+                    values.setdefault((name, layer, what), []).append(value)
+    table: dict[str, dict[str, dict[str, float]]] = {}
+    for (name, layer, what), of_rows in values.items():
+        table.setdefault(name, {}).setdefault(layer, {})[what] = round(fmean(of_rows), 4)
+    return table
 
 
 def _named(answer_type: str) -> str:

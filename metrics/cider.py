@@ -44,9 +44,13 @@ def idf(documents: float, counts: np.ndarray) -> np.ndarray:
     return (math.log(documents) if documents else 0.0) - np.log(np.maximum(1.0, counts))
 
 
-def weigh(counts: Counts, weights: np.ndarray, captions: int) -> tuple[np.ndarray, np.ndarray]:
-    """tf-idf weights of the rows of `counts`, and the norm of each of the captions' vectors."""
+def weigh(
+    counts: Counts, weights: np.ndarray, captions: int, factors: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """tf-idf weights of the rows of `counts`, times `factors` [rows], and the norm of each of the captions' vectors."""
     weighted = counts.times * weights[counts.ngram]
+    if factors is not None:
+        weighted = weighted * factors
     return weighted, np.sqrt(np.bincount(counts.caption, weighted**2, minlength=captions))
 
 
@@ -59,10 +63,22 @@ def length_penalty(lengths: np.ndarray, others: np.ndarray) -> np.ndarray:
     return np.exp(-(apart**2) / (2 * SIGMA**2))
 
 
-def cider_of(overlap: NgramOverlap, frequency: DocumentFrequency | None = None) -> list[float]:
+def cider_of(
+    overlap: NgramOverlap, frequency: DocumentFrequency | None = None, common_weight: float = 1.0
+) -> list[float]:
     """CIDEr-D of each candidate against its references, on pycocoevalcap's scale (0 to 10).
 
     Document frequencies are those of the references (pycocoevalcap's CIDEr), or of a corpus where `frequency` is given.
+
+    With other captions in `overlap`, say of the same image in other styles, n-grams that set the references apart from
+    them can count more. The weight of an n-gram g is then, in candidates and references alike,
+
+        tf(g) * idf(g) * common_weight    where g is in a reference of the set and in one of its other captions,
+        tf(g) * idf(g)                    elsewhere,
+
+    and the rest stays as it is: cosines of these vectors, counts clipped, lengths compared. So one reference is enough
+    for it to matter, what only the other captions say costs what any wrong n-gram does, and a set without other
+    captions has plain CIDEr-D. With 0 a reference all of whose n-grams are in the others is like no candidate.
     """
     candidate, reference, shift = overlap.pairs()
     similarity = np.zeros(len(candidate))
@@ -71,8 +87,10 @@ def cider_of(overlap: NgramOverlap, frequency: DocumentFrequency | None = None) 
             weights = idf(overlap.sets, order.documents)
         else:
             weights = idf(frequency.documents, frequency.of_each(order.names()))
-        own, norms = weigh(order.candidates, weights, len(overlap.lengths))
-        others, other_norms = weigh(order.references, weights, len(overlap.reference_lengths))
+        factors = (np.where(rows, common_weight, 1.0) for rows in order.common) if order.common else (None, None)
+        own_factors, other_factors = factors
+        own, norms = weigh(order.candidates, weights, len(overlap.lengths), own_factors)
+        others, other_norms = weigh(order.references, weights, len(overlap.reference_lengths), other_factors)
         said = order.candidates.caption[order.own]
         pair = order.references.caption[order.other] + shift[said]
         product = np.minimum(own[order.own], others[order.other]) * others[order.other]
@@ -85,7 +103,14 @@ def cider_of(overlap: NgramOverlap, frequency: DocumentFrequency | None = None) 
 
 
 def cider(
-    candidates: Sequence[str], references: Sequence[Sequence[str]], frequency: DocumentFrequency | None = None
+    candidates: Sequence[str],
+    references: Sequence[Sequence[str]],
+    frequency: DocumentFrequency | None = None,
+    others: Sequence[Sequence[str]] | None = None,
+    common_weight: float = 1.0,
 ) -> list[float]:
-    """CIDEr-D of each candidate against its references, as `cider_of`; the corpus score is the mean."""
-    return cider_of(NgramOverlap(candidates, references), frequency)
+    """CIDEr-D of each candidate against its references, as `cider_of`; the corpus score is the mean.
+
+    `others`: of each candidate, captions whose n-grams count `common_weight` in its references.
+    """
+    return cider_of(NgramOverlap(candidates, references, others=others), frequency, common_weight)

@@ -21,6 +21,8 @@ class OrderOverlap:
             candidate is compared with the reference; in the order of `own`.
         documents: int64 [n-grams], in how many sets of references each n-gram occurs.
         names: gives the words of each n-gram.
+        common: bool, rows of `candidates` and rows of `references` whose n-gram is in the references of their set and
+            in its other captions as well; None where there are no other captions.
     """
 
     candidates: Counts
@@ -29,6 +31,7 @@ class OrderOverlap:
     other: np.ndarray
     documents: np.ndarray
     names: Callable[[], list[Ngram]]
+    common: tuple[np.ndarray, np.ndarray] | None = None
 
 
 class NgramOverlap:
@@ -43,27 +46,41 @@ class NgramOverlap:
     """
 
     def __init__(
-        self, candidates: Sequence[str], references: Sequence[Sequence[str]], set_of: Sequence[int] | None = None
+        self,
+        candidates: Sequence[str],
+        references: Sequence[Sequence[str]],
+        set_of: Sequence[int] | None = None,
+        others: Sequence[Sequence[str]] | None = None,
     ) -> None:
-        """Count candidates and sets of at least one reference each; candidate i is for set i, or `set_of[i]`."""
+        """Count candidates and sets of at least one reference each; candidate i is for set i, or `set_of[i]`.
+
+        `others`: captions [sets][any number] that are no references, to tell which n-grams references share with them.
+        """
         assert set_of is not None or len(candidates) == len(references), "every candidate needs its references"
         assert all(references), "a set of references is empty"
         number = len(candidates)
         self.sets = len(references)
         self.set_of = np.arange(number) if set_of is None else np.asarray(set_of, dtype=np.int64)
         self.set_sizes = np.fromiter(map(len, references), np.int64, self.sets)
-        counted = CountedCaptions([*candidates, *(text for of_set in references for text in of_set)])
-        self.lengths, self.reference_lengths = counted.lengths[:number], counted.lengths[number:]
+        total = number + int(self.set_sizes.sum())
+        rest = [text for of_set in others or () for text in of_set]
+        counted = CountedCaptions([*candidates, *(text for of_set in references for text in of_set), *rest])
+        self.lengths, self.reference_lengths = counted.lengths[:number], counted.lengths[number:total]
         set_of_reference = np.repeat(np.arange(self.sets), self.set_sizes)
+        set_of_other = np.repeat(np.arange(self.sets), [len(of_set) for of_set in others]) if others else None
         self.orders: list[OrderOverlap] = []
         for order in counted.orders():
-            own, other = order.counts.split(number)
-            shared = _equal(
-                self.set_of[own.caption] * order.different + own.ngram,
-                set_of_reference[other.caption] * order.different + other.ngram,
-            )
+            known, elsewhere = order.counts.split(total)
+            own, other = known.split(number)
+            # an n-gram of a set
+            of_own = self.set_of[own.caption] * order.different + own.ngram
+            of_other = set_of_reference[other.caption] * order.different + other.ngram
+            common = None
+            if set_of_other is not None:
+                both = np.intersect1d(of_other, set_of_other[elsewhere.caption] * order.different + elsewhere.ngram)
+                common = np.isin(of_own, both), np.isin(of_other, both)
             documents = order.documents(other, set_of_reference)
-            self.orders.append(OrderOverlap(own, other, *shared, documents, order.names))
+            self.orders.append(OrderOverlap(own, other, *_equal(of_own, of_other), documents, order.names, common))
 
     def pairs(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Each candidate with each of its references.

@@ -37,7 +37,7 @@ _PREFIXES = {
     "val/": "Validation: {}",
 }
 _PREFIXES |= {"dictionary/": "Entropy of the attention over the dictionary of {}, nats"}
-_IN_NUMBERS = ("dictionary/",)  # whose first and last values stand beside the title
+_IN_NUMBERS = ("dictionary/",)  # whose first, last and evaluated values stand beside the title
 _FEWEST = 3  # runs from which on scores are plotted over the parameters that differ
 
 
@@ -112,11 +112,22 @@ def _curves(runs: Sequence[EvaluatedRun], colours: dict[str, str]) -> list[tuple
         series = {run.name: run.curve(key) for run in runs}
         series = {name: curve for name, curve in series.items() if curve[0]}
         if series and key.startswith(_IN_NUMBERS):
-            numbers = [f"{name} from {values[0]:.2f} to {values[-1]:.2f}" for name, (_, values) in series.items()]
+            evaluated = {run.name: _evaluated(run, key) for run in runs}
+            numbers = [
+                f"{name} from {values[0]:.2f} to {values[-1]:.2f}{evaluated[name]}"
+                for name, (_, values) in series.items()
+            ]
             title = f"{title}: {', '.join(numbers)}"
         if series:
             drawn.append((title, plots.curves(series, colours)))
     return drawn
+
+
+def _evaluated(run: EvaluatedRun, key: str) -> str:
+    """What metrics.json says of a dictionary whose curve is shown."""
+    layers = run.metric(f"dictionaries.{key.removeprefix('dictionary/')}") or {}
+    found = [f"{layer}: {one['nats']:.2f}, {100 * one['share']:.0f}% of the most" for layer, one in layers.items()]
+    return f" (evaluated, {'; '.join(found)})" if found else ""
 
 
 def _trade_offs(runs: Sequence[EvaluatedRun]) -> dict[str, Any]:

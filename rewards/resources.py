@@ -19,6 +19,7 @@ class Resources:
         run: the run's folder.
         document_frequency_file: a table to use in place of one counted in the split.
         soft_weight: weight of an image's captions in other styles, as references beside those of the asked style.
+        shared_weight: of n-grams of CIDEr-D's references that the image's captions in other styles have as well.
         tokenizer: a key of `metrics.tokenizers.TOKENIZERS`.
         http_timeout_s, http_retries: of rewards that a server gives.
     """
@@ -30,6 +31,7 @@ class Resources:
         *,
         document_frequency_file: str | None = None,
         soft_weight: float = 0.0,
+        shared_weight: float = 1.0,
         tokenizer: str = "ptb",
         http_timeout_s: float = 10.0,
         http_retries: int = 2,
@@ -38,6 +40,7 @@ class Resources:
         self.run = run
         self.document_frequency_file = document_frequency_file
         self.soft_weight = soft_weight
+        self.shared_weight = shared_weight
         self.tokenizer = tokenizer
         self.http_timeout_s = http_timeout_s
         self.http_retries = http_retries

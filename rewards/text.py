@@ -23,8 +23,12 @@ class TextReward:
         """Tokenized candidates [M][K] against the references [M] of their group, at least one each: [M, K]."""
         raise NotImplementedError
 
+    def own_score(self, batch: RewardBatch) -> np.ndarray:
+        """The score against the references of the asked style: [M, K]."""
+        return self.score(batch.tokens, batch.references)
+
     def __call__(self, batch: RewardBatch) -> list[list[float]]:
-        scores = self.score(batch.tokens, batch.references)
+        scores = self.own_score(batch)
         rows = [row for row, soft in enumerate(batch.soft_references) if soft] if self.soft_weight else []
         if rows:
             soft = self.score([batch.tokens[row] for row in rows], [batch.soft_references[row] for row in rows])
@@ -32,18 +36,33 @@ class TextReward:
         return scores.tolist()
 
 
-def overlap_of(candidates: Sequence[Sequence[str]], references: Sequence[Sequence[str]]) -> NgramOverlap:
-    """Groups of candidates [M][K] beside the references [M] of each."""
+def overlap_of(
+    candidates: Sequence[Sequence[str]],
+    references: Sequence[Sequence[str]],
+    others: Sequence[Sequence[str]] | None = None,
+) -> NgramOverlap:
+    """Groups of candidates [M][K] beside the references [M] of each, and `others` [M] that are no references."""
     groups = [row for row, group in enumerate(candidates) for _ in group]
-    return NgramOverlap([text for group in candidates for text in group], references, groups)
+    return NgramOverlap([text for group in candidates for text in group], references, groups, others)
 
 
 class CiderDReward(TextReward):
-    """CIDEr-D (0 to 10) with the document frequencies of the training corpus."""
+    """CIDEr-D (0 to 10) with the document frequencies of the training corpus.
 
-    def __init__(self, table: DocumentFrequency, soft_weight: float = 0.0):
+    n-grams of the asked style's references that the image's captions in other styles have as well count
+    `shared_weight`: see `metrics.cider.cider_of`. Below 1 it is the words of the style that are paid for most.
+    """
+
+    def __init__(self, table: DocumentFrequency, soft_weight: float = 0.0, shared_weight: float = 1.0):
         super().__init__(soft_weight)
         self.table = table
+        self.shared_weight = shared_weight
+
+    def own_score(self, batch: RewardBatch) -> np.ndarray:
+        if self.shared_weight == 1:
+            return super().own_score(batch)
+        overlap = overlap_of(batch.tokens, batch.references, batch.soft_references)
+        return np.reshape(cider_of(overlap, self.table, self.shared_weight), (len(batch.tokens), -1))
 
     def score(self, candidates: Sequence[Sequence[str]], references: Sequence[Sequence[str]]) -> np.ndarray:
         return np.reshape(cider_of(overlap_of(candidates, references), self.table), (len(candidates), -1))
@@ -79,7 +98,7 @@ def smoothed_bleu4(statistics: BleuStatistics) -> float:
 
 @register("cider-d")
 def _cider_d(resources: Resources) -> Reward:
-    return CiderDReward(resources.document_frequency, resources.soft_weight)
+    return CiderDReward(resources.document_frequency, resources.soft_weight, resources.shared_weight)
 
 
 @register("bleu-4")

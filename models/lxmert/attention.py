@@ -14,8 +14,8 @@ from models.lxmert.configuration import LxmertConfig
 from models.lxmert.layout import Layout
 from models.ofa.dropout import Dropout
 
-#: What is told of a look into a dictionary: queries and keys.
-Listener = Callable[[Tensor, Tensor], None]
+#: What is told of a look into a dictionary: queries and keys, and where the queries are.
+Listener = Callable[[Tensor, Tensor, Layout], None]
 
 
 class Attention(LxmertAttention):
@@ -27,7 +27,8 @@ class Attention(LxmertAttention):
         self._listeners: list[Listener] = []
 
     def on_dictionary(self, listener: Listener) -> Callable[[], None]:
-        """Call `listener` with queries [heads, N, d] and keys [heads, E, d] of each look into a dictionary.
+        """Call `listener` with queries [heads, N, d] and keys [heads, E, d] of each look into a dictionary,
+        and with the layout of the N queries.
 
         Returns:
             What ends that.
@@ -48,7 +49,7 @@ class Attention(LxmertAttention):
         key, value = self.key(context), self.value(context)
         if of is None:
             for listener in self._listeners:
-                listener(self._heads(query.reshape(1, -1, self.head_size))[0], self._heads(key[None])[0])
+                listener(self._heads(query.reshape(1, -1, self.head_size))[0], self._heads(key[None])[0], at)
             found = self._product(query.reshape(1, -1, self.head_size), key[None], value[None], None)
             return found.view(query.shape)
         return at.hold(self._product(at.grid(query), of.grid(key), of.grid(value), of.key_mask))

@@ -8,13 +8,13 @@ import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from models.lxmert.attention import Attention
+from models.lxmert.attention import Attention, Listener
+from models.lxmert.layout import Layout
 from models.lxmert.modeling import LxmertBase, LxmertModel
 
 LOGGER = logging.getLogger("stylecap")
@@ -62,16 +62,35 @@ def cluster_dictionaries(
 class Attended:
     """Entropies, in nats, of attention over the entries of a dictionary, a mean over queries and heads.
 
-    At most the logarithm of the number of entries, `uniform`: every entry is then looked at alike.
+    At most the logarithm of the number of entries, `uniform`: every entry is then looked at alike. One layer of each
+    stream asks its dictionary; those after it ask what that one found.
+
+    Attributes:
+        each: "words" and "boxes" -> layer, from 1 -> the mean entropy of each example of the last forward pass, [B].
     """
 
     uniform: dict[str, float]
     sums: dict[str, float] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
+    each: dict[str, dict[int, Tensor]] = field(default_factory=dict)
 
     def means(self) -> dict[str, float]:
         """ "words" and "boxes" -> the mean entropy of all forward passes so far."""
         return {name: self.sums[name] / self.counts[name] for name in self.sums}
+
+    def notes(self, questions: int) -> list[dict[str, dict[str, dict[str, float]]]]:
+        """Of each question of the last forward pass: dictionary -> "layer N" -> `nats`, and their `share` of `uniform`.
+
+        The pictures of a question count alike.
+        """
+        found: list[dict[str, dict[str, dict[str, float]]]] = [{} for _ in range(questions)]
+        for name, layers in self.each.items():
+            most = self.uniform[name]
+            for layer, values in layers.items():
+                for note, nats in zip(found, values.view(questions, -1).mean(1).tolist(), strict=True):
+                    share = nats / most if most else 1.0
+                    note.setdefault(name, {})[f"layer {layer}"] = {"nats": round(nats, 4), "share": round(share, 4)}
+        return found
 
 
 @contextmanager
@@ -80,9 +99,13 @@ def watched_dictionaries(model: LxmertBase) -> Iterator[Attended]:
     encoder = backbone(model).encoder
     sizes = {"words": model.config.dictionary_words, "boxes": model.config.dictionary_boxes}
     found = Attended({name: math.log(size) for name, size in sizes.items()} if model.config.is_causal else {})
-    modules = [("words", part) for part in encoder.layer.modules()]
-    modules += [("boxes", part) for part in encoder.r_layers.modules()]
-    removers = [part.on_dictionary(_recorder(found, name)) for name, part in modules if isinstance(part, Attention)]
+    removers = [
+        part.on_dictionary(_recorder(found, name, number))
+        for name, layers in (("words", encoder.layer), ("boxes", encoder.r_layers))
+        for number, layer in enumerate(layers, start=1)
+        for part in layer.modules()
+        if isinstance(part, Attention)
+    ]
     try:
         yield found
     finally:
@@ -97,14 +120,15 @@ def backbone(model: LxmertBase) -> LxmertModel:
     return part
 
 
-def _recorder(found: Attended, name: str) -> Any:
-    def record(query: Tensor, key: Tensor) -> None:
+def _recorder(found: Attended, name: str, layer: int) -> Listener:
+    def record(query: Tensor, key: Tensor, at: Layout) -> None:
         # [h, queries, d] and [h, E, d]
         scores = query.detach().float() @ key.detach().float().transpose(-1, -2) / math.sqrt(query.shape[-1])
         logs = scores.log_softmax(-1)
         entropies = -(logs.exp() * logs).sum(-1)
         found.sums[name] = found.sums.get(name, 0.0) + entropies.sum().item()
         found.counts[name] = found.counts.get(name, 0) + entropies.numel()
+        found.each.setdefault(name, {})[layer] = at.means(entropies.mean(0))
 
     return record
 

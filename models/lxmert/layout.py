@@ -63,6 +63,12 @@ class Layout:
         empty = states.new_zeros(self.batch * self.length, *states.shape[1:])
         return empty.index_copy(0, self.places, states).unflatten(0, (self.batch, self.length))
 
+    def means(self, values: Tensor) -> Tensor:
+        """A value of each row that states hold, [N] or [B * T], to the mean over the places of each example: [B]."""
+        grid = values.view(self.batch, self.length) if self.places is None else self.grid(values)
+        there = torch.ones_like(grid) if self.visible is None else self.visible.to(grid.dtype)
+        return (grid * there).sum(1) / there.sum(1)
+
     def first(self, states: Tensor) -> Tensor:
         """The first row that is held of each example: [B, 1, H]."""
         if self.places is None:

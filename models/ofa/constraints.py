@@ -1,5 +1,6 @@
 """What may come next in a caption: the limits that beam search and sampling share."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -14,6 +15,7 @@ class Constraints:
         min_len, max_len_b: fewest and most tokens before eos.
         no_repeat_ngram_size: an n-gram of this many tokens (bos among them) occurs once; 0 allows all.
         pad, eos: ids of the vocabulary.
+        leading: words, as tokens, that lead to another, such as "a": no caption ends with one before `max_len_b`.
     """
 
     min_len: int
@@ -21,6 +23,7 @@ class Constraints:
     no_repeat_ngram_size: int
     pad: int
     eos: int
+    leading: tuple[tuple[int, ...], ...] = ()
 
     def apply(self, scores: Tensor, tokens: Tensor) -> Tensor:
         """Set the scores [N, V] of tokens that may not come after `tokens` [N, t], bos first, to -inf; in place."""
@@ -29,6 +32,8 @@ class Constraints:
         scores[:, self.pad] = -torch.inf
         if step < self.min_len:
             scores[:, self.eos] = -torch.inf
+        if self.leading and step < self.max_len_b:
+            scores[:, self.eos].masked_fill_(ending_with(tokens, self.leading), -torch.inf)
         if step >= self.max_len_b:
             ending = scores[:, self.eos].clone()
             scores.fill_(-torch.inf)
@@ -45,6 +50,16 @@ class Constraints:
         """bool [N]: whether eos is the likeliest token after `tokens` [N, t] where their length forces none."""
         longer = replace(self, max_len_b=tokens.shape[1])
         return longer.apply(scores.clone(), tokens).argmax(-1).eq(self.eos)
+
+
+def ending_with(tokens: Tensor, words: Sequence[Sequence[int]]) -> Tensor:
+    """bool [N]: whether captions so far [N, t] end with one of some words, each of one token or more."""
+    found = torch.zeros(tokens.shape[0], dtype=torch.bool, device=tokens.device)
+    for size in {len(word) for word in words}:
+        if size <= tokens.shape[1]:
+            known = tokens.new_tensor([word for word in words if len(word) == size])
+            found |= (tokens[:, None, -size:] == known).all(-1).any(-1)
+    return found
 
 
 def forbidden_tokens(tokens: Tensor, size: int) -> Tensor:

@@ -5,6 +5,7 @@ Sampling returns the log-probabilities that policy gradients need.
 Shapes: B prompts, K candidates a prompt, T caption positions, V vocabulary.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -55,6 +56,7 @@ def beam_search(
     min_len: int,
     no_repeat_ngram_size: int,
     length_penalty: float = 1.0,
+    leading: Sequence[Sequence[int]] = (),
     image_index: Tensor | None = None,
     padded: bool | None = None,
 ) -> list[list[Hypothesis]]:
@@ -69,6 +71,7 @@ def beam_search(
         min_len: fewest tokens before eos.
         no_repeat_ngram_size: an n-gram of this many tokens (bos among them) occurs once; 0 allows all.
         length_penalty: exponent of the length that scores are divided by; more than 1 favours longer captions.
+        leading: words, as tokens, that no caption ends with, as in `Constraints`.
         image_index: [B] the row of `patch_images` of each prompt; None when each has its own.
         padded: as in `OFAEncoder.forward`.
 
@@ -90,6 +93,7 @@ def beam_search(
         min_len=min_len,
         no_repeat_ngram_size=no_repeat_ngram_size,
         length_penalty=length_penalty,
+        leading=leading,
     )
 
 
@@ -103,10 +107,18 @@ def search_encoded(
     min_len: int,
     no_repeat_ngram_size: int,
     length_penalty: float = 1.0,
+    leading: Sequence[Sequence[int]] = (),
 ) -> list[list[Hypothesis]]:
     """`beam_search` of prompts that are already encoded."""
     config = model.config
-    limits = Constraints(min_len, max_len_b, no_repeat_ngram_size, config.pad_token_id, config.eos_token_id)
+    limits = Constraints(
+        min_len,
+        max_len_b,
+        no_repeat_ngram_size,
+        config.pad_token_id,
+        config.eos_token_id,
+        tuple(tuple(word) for word in leading),
+    )
     count = min(beam_size, config.vocab_size - 1)
     prompts = encoded.last_hidden_state.shape[0]
     source = model.decoder.prepare(encoded, max_len_b + 1)

@@ -76,6 +76,7 @@ def search_guided(
     min_len: int,
     no_repeat_ngram_size: int,
     length_penalty: float = 1.0,
+    leading: Sequence[Sequence[int]] = (),
 ) -> list[list[Hypothesis]]:
     """`generation.search_encoded` with guidance: the best captions of each prompt, best first.
 
@@ -83,7 +84,7 @@ def search_guided(
         encoded: the prompts [B] as they are asked.
         contrasts: what to go away from, and how far; without any it is plain beam search.
         plausible: least share of the likeliest token's probability that a token needs; 0 allows all.
-        beam_size, max_len_b, min_len, no_repeat_ngram_size, length_penalty: as in `generation.beam_search`.
+        beam_size, max_len_b, min_len, no_repeat_ngram_size, length_penalty, leading: as in `generation.beam_search`.
 
     Raises:
         ValueError: `plausible` is not from 0 to 1.
@@ -91,7 +92,14 @@ def search_guided(
     if not 0 <= plausible <= 1:
         raise ValueError(f"guidance needs plausible from 0 to 1, not {plausible}")
     config = model.config
-    limits = Constraints(min_len, max_len_b, no_repeat_ngram_size, config.pad_token_id, config.eos_token_id)
+    limits = Constraints(
+        min_len,
+        max_len_b,
+        no_repeat_ngram_size,
+        config.pad_token_id,
+        config.eos_token_id,
+        tuple(tuple(word) for word in leading),
+    )
     count = min(beam_size, config.vocab_size - 1)
     prompts = encoded.last_hidden_state.shape[0]
     conditions = [encoded, *(other for contrast in contrasts for other in contrast.others)]

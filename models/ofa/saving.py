@@ -30,6 +30,8 @@ MODEL, PREPROCESSOR, PIPELINE = "stylecap-ofa", "ofa-stylish-image-captioning", 
 GENERATION = ("beam_size", "max_len_b", "min_len", "no_repeat_ngram_size", "length_penalty")
 #: Those of guidance, which it carries where they are not 0.
 GUIDANCE = ("style_guidance", "image_guidance")
+#: The words that no caption ends with, which it carries where there are any.
+ENDINGS = "no_end_after"
 
 
 def save_directory(
@@ -47,7 +49,8 @@ def save_directory(
     Args:
         model: on any device; not wrapped for parallel training.
         preprocessor: the settings of `OfaStylishImageCaptioningPreprocessor`, as its `settings` holds them.
-        generation: the settings of `beam_search` named in `GENERATION`, and those of `GUIDANCE` that are not 0.
+        generation: the settings of `beam_search` named in `GENERATION`, and those of `GUIDANCE` and `ENDINGS` that
+            are set.
         formats: of the weights; "bin" is what ModelScope's own OFA reads, either serves everything else.
 
     Raises:
@@ -82,7 +85,7 @@ def write_model(
     `weights` stand in for the model's own, which may be shards; those of an adapted model are its frozen ones. Without
     `formats`, there are none.
     """
-    if set(generation) - set(GUIDANCE) != set(GENERATION):
+    if set(generation) - {*GUIDANCE, ENDINGS} != set(GENERATION):
         raise ValueError(f"the settings of generation are {', '.join(GENERATION)}; given: {', '.join(generation)}")
     if len(tokenizer) > model.config.vocab_size:
         raise ValueError(

@@ -9,11 +9,14 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-_NARROWEST = 16
+_NARROWEST = 8
 
 
 class PixelTower(nn.Module):
-    """Convolutions that each halve the picture, until a cell is one place.
+    """Convolutions, each with the largest of 2 x 2 places after it, until a cell is one place.
+
+    Strides of 2 instead are cheaper, and need several times the updates to tell shapes from each other: an edge between
+    two places is seen by neither.
 
     Args:
         patch: pixels a side of a cell: a power of 2.
@@ -32,8 +35,8 @@ class PixelTower(nn.Module):
         widths = [3] + [max(_NARROWEST, width >> (stages - 1 - stage)) for stage in range(stages - 1)] + [width]
         layers: list[nn.Module] = []
         for before, after in pairwise(widths):
-            layers += [nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
-        layers += [nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+            layers += [*_convolution(before, after), nn.MaxPool2d(2)]
+        layers += _convolution(width, width)
         self.layers = nn.Sequential(*layers)
 
     def forward(self, cells: Tensor) -> Tensor:
@@ -42,6 +45,10 @@ class PixelTower(nn.Module):
         pixels = patches.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
         found: Tensor = self.layers(pixels)
         return found.flatten(2).transpose(1, 2)
+
+
+def _convolution(before: int, after: int) -> list[nn.Module]:
+    return [nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
 
 
 def patch_of(feature_width: int) -> int:

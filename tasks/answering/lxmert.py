@@ -15,7 +15,7 @@ from data.questions import AnswerVocabulary
 from models.lxmert import LxmertConfig, LxmertForAnswers, LxmertForPairs
 from models.lxmert.answers import check_answers, read_answers
 from models.lxmert.checkpoints import config_for, load_model
-from models.lxmert.dictionaries import cluster_dictionaries
+from models.lxmert.dictionaries import cluster_dictionaries, watched_dictionaries
 from models.lxmert.idle import freeze_idle
 from models.lxmert.modeling import LxmertBase
 from models.lxmert.saving import ANSWERS_FILE, write_model
@@ -109,12 +109,18 @@ def answerer(model: LxmertBase, tokenizer: BertTokenizer, answers: AnswerVocabul
         found: Tensor = network(**{name: batch[name] for name in _ARGUMENTS})
         return found
 
+    def noted(network: Any, batch: Mapping[str, Any]) -> tuple[Tensor, list[dict[str, Any]]]:
+        with watched_dictionaries(network) as attended:
+            found = logits(network, batch)
+        return found, [{"dictionaries": note} for note in attended.notes(len(found))]
+
     def write(folder: Path, weights: Mapping[str, Tensor]) -> None:
         write_model(folder, model, tokenizer, answers=list(answers), weights=weights)
         settings.save(folder)
         write_configuration(folder)
 
-    return Answerer(model, reader, answers, settings, logits, write, watched=watched_of(model))
+    notes = noted if model.config.is_causal else None
+    return Answerer(model, reader, answers, settings, logits, write, noted=notes, watched=watched_of(model))
 
 
 def watched_of(model: LxmertBase) -> Callable[[Objective], Objective]:

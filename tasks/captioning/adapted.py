@@ -15,7 +15,7 @@ from models.ofa.beams import Hypothesis
 from models.ofa.checkpoints import load_model
 from models.ofa.mixed_adapters import PLAIN, open_adapters
 from models.ofa.modeling import OFAModel
-from models.ofa.saving import GENERATION, SAFETENSORS_FILE, read_configuration
+from models.ofa.saving import ENDINGS, GENERATION, SAFETENSORS_FILE, read_configuration
 from models.ofa.styles import STYLE_MAP_FILE
 from preprocessors.collate import collate
 from preprocessors.images import ImageSource, ImageTransform
@@ -95,7 +95,7 @@ class AdapterCaptioner:
             folders = {**folders, PLAIN: Path(base)}
         read = {name: OfaStylishImageCaptioningPreprocessor.from_model_dir(one) for name, one in folders.items()}
         generation = read_configuration(next(iter(folders.values())))["pipeline"]["generation"]
-        return cls(model, read, {name: generation[name] for name in GENERATION})
+        return cls(model, read, {name: generation[name] for name in (*GENERATION, ENDINGS) if name in generation})
 
     @property
     def styles(self) -> tuple[str, ...]:

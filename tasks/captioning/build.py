@@ -14,7 +14,7 @@ from config import Config
 from data import Split
 from models.ofa import OFAConfig, OFAModel, OFATokenizer, preset_config
 from models.ofa.checkpoints import load_model, load_resnet_weights
-from models.ofa.saving import GENERATION, GUIDANCE
+from models.ofa.saving import ENDINGS, GENERATION, GUIDANCE
 from models.ofa.styles import STYLE_MAP_FILE, StyleMap, style_words
 from models.sources import resolve_source
 from preprocessors import OfaStylishImageCaptioningPreprocessor
@@ -103,9 +103,9 @@ def built(config: Config, model: OFAModel, preprocessor: OfaStylishImageCaptioni
 
 def decoding_settings(config: Config) -> dict[str, Any]:
     """How captions are searched, as a checkpoint keeps it for whoever has no configuration."""
-    guidance = {name: getattr(config.eval, name) for name in GUIDANCE}
+    where_set = {name: getattr(config.eval, name) for name in (*GUIDANCE, ENDINGS)}
     return {name: getattr(config.eval, name) for name in GENERATION} | {
-        name: value for name, value in guidance.items() if value
+        name: value for name, value in where_set.items() if value
     }
 
 

@@ -23,7 +23,7 @@ from data.samples import Sample
 from models.ofa.beams import Hypothesis
 from models.ofa.mixtures import with_intensity
 from models.ofa.modeling import OFAModel
-from models.ofa.saving import GENERATION, GUIDANCE, read_configuration
+from models.ofa.saving import ENDINGS, GENERATION, GUIDANCE, read_configuration
 from preprocessors.images import ImageSource, ImageTransform
 from tasks.captioning.asked_images import Loaded, RequestedImages, collate_whole, plan_batches
 from tasks.captioning.decoding import Guidance, decode_prompts
@@ -149,7 +149,8 @@ class Captioner:
         Styles may be mixtures and descriptions (`models.ofa.mixtures`), those of one picture others than of the next.
         `search` wins over the directory's settings; without `guidance` it is the directory's.
         """
-        settings = {name: self.defaults[name] for name in GENERATION if name in self.defaults} | dict(search or {})
+        kept = (name for name in (*GENERATION, ENDINGS) if name in self.defaults)
+        settings = {name: self.defaults[name] for name in kept} | dict(search or {})
         if guidance is None:
             guidance = Guidance(*(self.defaults.get(name, 0.0) for name in GUIDANCE))
         styles = [style for _, names in asked for style in names]
@@ -197,6 +198,7 @@ class Captioner:
         min_len: int,
         no_repeat_ngram_size: int,
         length_penalty: float,
+        no_end_after: Sequence[str] = (),
         style_guidance: float | Mapping[str, float] = 0.0,
         image_guidance: float = 0.0,
         num_workers: int = 0,
@@ -211,6 +213,7 @@ class Captioner:
                 the ResNet once for each such part.
             beam_size, max_len_b, min_len, no_repeat_ngram_size, length_penalty: as in `generation.beam_search`.
             style_guidance, image_guidance: as in `decoding.Guidance`; 0 is plain beam search.
+            no_end_after: words that no caption ends with, unless it is cut at `max_len_b`.
             num_workers: processes that load images; 0 loads them here.
             blank_images: show the model uniform mid-grey (pixels of 0 after normalisation) in place of every image.
             progress: show a bar on stderr when it takes more than a few seconds.
@@ -231,6 +234,7 @@ class Captioner:
             "min_len": min_len,
             "no_repeat_ngram_size": no_repeat_ngram_size,
             "length_penalty": length_penalty,
+            "no_end_after": no_end_after,
         }
         captions = [Caption("", False)] * len(samples)
         bar = tqdm(

@@ -18,6 +18,7 @@ from models.ofa.generation import search_encoded
 from models.ofa.guidance import Contrast, search_guided
 from models.ofa.mixtures import styles_in
 from models.ofa.modeling import OFAModel
+from models.ofa.saving import ENDINGS
 from models.ofa.styles import StyleMap
 from models.ofa.tokenization import PAD
 from trainers.rollouts import encode_asked
@@ -63,8 +64,10 @@ def decode_prompts(
 
     Args:
         batch: what `preprocessors.collate` makes; `patch_masks` false for an image that is absent.
-        search: keywords of `generation.search_encoded`.
+        search: keywords of `generation.search_encoded`, and words in "no_end_after" that no caption is to end with.
     """
+    leading = builder.tokenizer.encode_batch([f" {word}" for word in search.get(ENDINGS, ())])
+    search = {name: value for name, value in search.items() if name != ENDINGS} | {"leading": leading}
     styles = [request["style"] for request in batch["asked"].requests]
     each = guidance.strengths(styles, builder.prompt.style_map)
     steered = [row for row, strength in enumerate(each) if strength or guidance.image]

@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers.modeling_outputs import Seq2SeqLMOutput
 
 from models.ofa.checkpoints import load_model
-from models.ofa.saving import GENERATION, GUIDANCE, MODEL, PIPELINE
+from models.ofa.saving import ENDINGS, GENERATION, GUIDANCE, MODEL, PIPELINE
 from preprocessors.collate import collate
 from preprocessors.stylish import OfaStylishImageCaptioningPreprocessor
 from tasks.captioning.decoding import Guidance, decode_prompts
@@ -48,7 +48,7 @@ class StylishCaptioningPipeline(Pipeline):
     """
 
     def _sanitize_parameters(self, **parameters: Any) -> tuple[dict, dict, dict]:
-        known = (*GENERATION, *GUIDANCE)
+        known = (*GENERATION, *GUIDANCE, ENDINGS)
         unknown = parameters.keys() - set(known)
         if unknown:
             raise ValueError(f"unknown setting {', '.join(sorted(unknown))}: choose among {', '.join(known)}")

@@ -99,7 +99,7 @@ def _self_critical(
         label_smoothing=config.train.label_smoothing,
         kl_weight=scst.kl_weight,
         reference=_step1_model(config, world) if scst.kl_weight else None,
-        soft_references=other_styles(split) if scst.soft_references else None,
+        soft_references=_soft_references(config, split),
     )
 
 
@@ -111,6 +111,7 @@ def _calculator(config: Config, split: Split, world: World) -> RewardCalculator:
         RunFolder(config.work_dir),
         document_frequency_file=scst.document_frequency,
         soft_weight=scst.soft_references,
+        shared_weight=scst.shared_ngram_weight,
         tokenizer=config.eval.tokenizer,
         http_timeout_s=scst.http_timeout_s,
         http_retries=scst.http_retries,
@@ -138,6 +139,21 @@ def _step1_model(config: Config, world: World) -> OFAModel:
     """The model that step 2 starts from, to stay near: also in a run that is resumed."""
     assert config.model.checkpoint is not None
     return place(load_model(resolve_source(config.model.checkpoint, config.model.revision)), str(world.device))
+
+
+def _soft_references(config: Config, split: Split) -> Callable[[str, str], Sequence[str]] | None:
+    """What finds an image's captions in other styles, where a reward asks for them."""
+    scst = config.scst
+    if scst.shared_ngram_weight != 1:
+        images = [request.image_id for request in split.requests()]
+        if len(images) == len(set(images)):
+            raise ValueError(
+                f"scst.shared_ngram_weight = {scst.shared_ngram_weight:g} compares the captions of an image in several "
+                f"styles, and split {split.name} has none such: set it to 1"
+            )
+    elif not scst.soft_references:
+        return None
+    return other_styles(split)
 
 
 def other_styles(split: Split) -> Callable[[str, str], Sequence[str]]:

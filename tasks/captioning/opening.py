@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from data.run_folder import RunFolder
-from models.ofa.saving import GENERATION
+from models.ofa.saving import ENDINGS, GENERATION
 from tasks.captioning.adapted import AdapterCaptioner
 from tasks.evaluating import find_checkpoint
 
@@ -24,7 +24,7 @@ def open_captioner(
     """
     folders = {name: _best(folder) for name, folder in adapters.items()}
     captioner = AdapterCaptioner.from_directories(folders, base=model, device=device, plain=True)
-    captioner.search |= {name: value for name, value in (settings or {}).items() if name in GENERATION}
+    captioner.search |= {name: value for name, value in (settings or {}).items() if name in (*GENERATION, ENDINGS)}
     return captioner
 
 

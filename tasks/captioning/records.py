@@ -68,7 +68,7 @@ def identity(split: Split) -> dict[str, str]:
 
 def search_settings(config: Config) -> dict[str, Any]:
     """The keywords of `Captioner.caption` that a configuration sets."""
-    from models.ofa.saving import GENERATION, GUIDANCE
+    from models.ofa.saving import ENDINGS, GENERATION, GUIDANCE
 
-    names = ("batch_size", *GENERATION, *GUIDANCE, "style_intensity")
+    names = ("batch_size", *GENERATION, *GUIDANCE, ENDINGS, "style_intensity")
     return {name: getattr(config.eval, name) for name in names} | {"num_workers": config.data.num_workers}

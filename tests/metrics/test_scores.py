@@ -158,6 +158,40 @@ def test_several_candidates_share_their_references() -> None:
     assert cider_of(together, frequency) == pytest.approx(cider_of(alone, frequency), abs=1e-9)
 
 
+EACH_ONE = DocumentFrequency(math.e, {})  # every n-gram has idf 1
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5, 1.0])
+def test_ngrams_that_other_captions_have_as_well_count_less(weight: float) -> None:
+    def score(candidate: str, others: list[str]) -> float:
+        return cider([candidate], [["a b"]], EACH_ONE, [others], weight)[0]
+
+    # words of "a b" weigh (w, 1), its pair 1; a caption of one word is one shorter
+    one_shorter, norm = math.exp(-1 / 72), math.hypot(weight, 1)
+    assert score("a", ["a c"]) == pytest.approx(2.5 * one_shorter * weight / norm)
+    assert score("b", ["a c"]) == pytest.approx(2.5 * one_shorter / norm)
+    assert score("a b", ["a c", "c"]) == pytest.approx(5)  # words and pairs of "a b" itself
+    assert score("b c", ["a c"]) == pytest.approx(2.5 / (math.sqrt(2) * norm))  # "c", of the others alone, costs 1
+    assert score("a", []) == score("b", []) == pytest.approx(2.5 * one_shorter / math.sqrt(2))
+    # nothing sets the reference apart: with 0 nothing is like it
+    assert score("a b", ["b a b"]) == pytest.approx(5 if weight else 0)
+
+
+def test_other_captions_are_those_of_the_candidate_s_own_set() -> None:
+    candidates, references = random_corpus(3)
+    others = [[text for of_set in references[i + 1 : i + 3] for text in of_set] for i in range(len(references))]
+    together = cider(candidates, references, EACH_ONE, others, 0.5)
+    alone = [
+        cider([one], [own], EACH_ONE, [rest], 0.5)[0]
+        for one, own, rest in zip(candidates, references, others, strict=True)
+    ]
+    plain = cider(candidates, references, EACH_ONE)
+    assert together == pytest.approx(alone, abs=1e-9)
+    assert together != pytest.approx(plain, abs=0.01)
+    assert cider(candidates, references, EACH_ONE, others) == pytest.approx(plain, abs=1e-9)
+    assert cider(candidates, references, EACH_ONE, [[] for _ in others], 0.5) == pytest.approx(plain, abs=1e-9)
+
+
 words = st.lists(st.sampled_from("abcde"), max_size=8).map(" ".join)
 
 

@@ -74,3 +74,25 @@ def test_a_cut_caption_is_told_from_one_that_ended_there():
         log_probs[0, EOS] = -0.1
         beams.advance(log_probs, 1.0, torch.tensor([own]))
         assert beams.finished.best_first()[0][0].ended is own
+
+
+def test_no_caption_ends_with_a_word_that_leads_to_another_by_hand():
+    limits = Constraints(min_len=0, max_len_b=3, no_repeat_ngram_size=0, pad=1, eos=2, leading=((3,), (4, 5)))
+    tokens = torch.tensor([[0, 3], [0, 4], [0, 5]])
+    assert limits.apply(torch.zeros(3, 6), tokens)[:, 2].isneginf().tolist() == [True, False, False]
+    tokens = torch.tensor([[0, 4, 5], [0, 5, 4], [0, 3, 5]])
+    assert limits.apply(torch.zeros(3, 6), tokens)[:, 2].isneginf().tolist() == [True, False, False]
+    # At the limit the end comes all the same, and is not the model's own.
+    tokens, scores = torch.tensor([[0, 4, 4, 3]]), torch.tensor([[0.0, 0.0, 9.0, 1.0, 2.0, 3.0]])
+    assert limits.apply(scores.clone(), tokens).argmax(-1).tolist() == [2]
+    assert limits.own_ends(scores, tokens).tolist() == [False]
+
+
+def test_beams_do_not_end_with_leading_words():
+    settings = {"beam_size": 3, "min_len": 1, "no_repeat_ngram_size": 0, "max_len_b": LONGEST}
+    model, batch = ending_model(3.0), prompt_batch()
+    free = [found[0].tokens.tolist() for found in beam_search(model, **batch, **settings)]  # type: ignore[arg-type]
+    last = {tokens[-2] for tokens in free if len(tokens) > 1 and tokens[-1] == EOS} or {tokens[-1] for tokens in free}
+    kept = beam_search(model, **batch, **settings, leading=[(token,) for token in last])  # type: ignore[arg-type]
+    ended = [found[0].tokens.tolist() for found in kept if found[0].ended]
+    assert not last & {[token for token in tokens if token != EOS][-1] for tokens in ended}

@@ -1,6 +1,7 @@
 """Guided decoding: the formula by hand, and a search that equals plain beam search where nothing guides."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from models.ofa.generation import search_encoded
 from models.ofa.guidance import Contrast, guided_log_probs, search_guided
 from tests.models.nano import nano_model, prompt_batch
 
-SEARCH = {"beam_size": 3, "max_len_b": 6, "min_len": 1, "no_repeat_ngram_size": 3}
+SEARCH: dict[str, Any] = {"beam_size": 3, "max_len_b": 6, "min_len": 1, "no_repeat_ngram_size": 3}
 
 
 def test_the_formula_by_hand():

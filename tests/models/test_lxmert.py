@@ -1,5 +1,6 @@
 """LXMERT's network: what is skipped changes nothing, what is idle, dictionaries, and inputs that do not fit."""
 
+import math
 from typing import Any
 
 import pytest
@@ -223,6 +224,38 @@ def test_the_entropy_of_what_is_looked_up(kind: str) -> None:
     assert found.means()["boxes"] == pytest.approx(found.uniform["boxes"])
     model(**inputs())
     assert found.counts["words"] == 2 * int(inputs()["attention_mask"].sum())  # two heads; nothing outside the block
+
+
+@pytest.mark.parametrize(("kind", "layer"), [("ft_same", "layer 1"), ("ft", "layer 2")])
+def test_the_entropy_of_each_question(kind: str, layer: str) -> None:
+    model = lively(LxmertForAnswers(config(causal_attention=kind))).eval()
+    boxes = {"visual_attention_mask": torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0], [0, 0, 0, 0]])}
+    with torch.no_grad():
+        model.lxmert.encoder.ML.fill_(0.5)
+        model.lxmert.encoder.MV[0, 0] *= 60
+        with watched_dictionaries(model) as found:
+            model(**inputs(), **boxes)
+    notes = found.notes(3)
+    assert all(note["words"] == {layer: {"nats": round(math.log(6), 4), "share": 1.0}} for note in notes)
+    # alone, every question says the same as beside the others
+    for row, note in enumerate(notes):
+        one = {name: value[row : row + 1] for name, value in (inputs() | boxes).items()}
+        with torch.no_grad(), watched_dictionaries(model) as alone:
+            model(**one)
+        assert alone.notes(1)[0]["boxes"][layer] == pytest.approx(note["boxes"][layer], abs=2e-4)
+        assert alone.means()["boxes"] == pytest.approx(note["boxes"][layer]["nats"], abs=2e-4)
+    assert len({note["boxes"][layer]["nats"] for note in notes}) == 3
+
+
+def test_the_pictures_of_a_pair_count_alike() -> None:
+    model = lively(LxmertForPairs(config(causal_attention="ft_same"))).eval()
+    with torch.no_grad():
+        model.lxmert.encoder.MV[0, 0] *= 60
+        with watched_dictionaries(model) as found:
+            model(**inputs(images=2))
+    note = found.notes(3)[1]
+    assert note["boxes"]["layer 1"]["nats"] == pytest.approx(found.each["boxes"][1][2:4].mean().item(), abs=1e-4)
+    assert note["boxes"]["layer 1"]["share"] < 1
 
 
 # --- inputs that do not fit ------------------------------------------------------------------------------------------

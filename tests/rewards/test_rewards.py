@@ -58,6 +58,31 @@ def test_soft_references_count_their_weight():
         assert kind(batch(one)) == [[own]]  # an image in one style alone loses nothing
 
 
+def test_what_sets_a_style_apart_counts_more():
+    styled, plain = "a happy dog looks <eos>", "a dog runs <eos>"
+    asked = batch(styled, plain, references=OTHERS, soft=REFERENCES)
+    [[more, less]] = CiderDReward(TABLE, shared_weight=0.3)(asked)
+    [[before, and_less]] = CiderDReward(TABLE)(asked)
+    assert more / less > before / and_less > 1  # "a happy dog" is worth more beside "a dog"
+    expected = cider([styled, plain], [OTHERS] * 2, TABLE, [REFERENCES] * 2, 0.3)
+    assert [more, less] == pytest.approx(expected)
+    # beside soft references: those are compared as ever
+    soft = CiderDReward(TABLE).score([[styled, plain]], [REFERENCES])[0]
+    mixed = CiderDReward(TABLE, 0.25, 0.3)(asked)
+    assert mixed == [pytest.approx((0.75 * np.array(expected) + 0.25 * soft).tolist())]
+
+
+def test_off_it_changes_no_bit_and_a_lone_style_loses_nothing():
+    candidates = ["a happy dog looks <eos>", "a dog runs"]
+    groups = [candidates] * 2
+    exactly = np.reshape(cider([*candidates] * 2, [REFERENCES] * 2 + [OTHERS] * 2, TABLE), (2, 2)).tolist()
+    both = RewardBatch([[]] * 2, groups, [REFERENCES, OTHERS], [OTHERS, REFERENCES], ["x", "y"], ["1", "1"])
+    assert CiderDReward(TABLE, shared_weight=1.0)(both) == CiderDReward(TABLE)(both)
+    assert CiderDReward(TABLE)(both) == [pytest.approx(row) for row in exactly]
+    lone = batch(*candidates)
+    assert CiderDReward(TABLE, shared_weight=0.3)(lone) == [pytest.approx(CiderDReward(TABLE)(lone)[0])]
+
+
 def test_bleu_by_hand():
     # "a dog runs <eos>" against "a dog runs on the grass <eos>" (7) and "the brown dog is running <eos>" (6): words
     # 4/4, pairs (2 + 1)/(3 + 1), triples (1 + 1)/(2 + 1), quadruples (0 + 1)/(1 + 1); shorter than the closest, 6.

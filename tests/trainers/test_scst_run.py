@@ -194,3 +194,30 @@ def test_a_run_of_the_family_with_a_reward_of_ones_own_shows_its_samples(demo, s
     rows = [json.loads(line) for line in (tmp_path / "run" / "samples.jsonl").read_text().splitlines()]
     assert sorted({row["step"] for row in rows}) == [1, 2, 4]
     assert all(row["rewards"][name] == len(row["caption"]) for row in rows)
+
+
+def test_what_the_other_styles_have_as_well_counts_less(demo, step1, tmp_path):
+    """Off it changes nothing; on, the reward and so the weights."""
+    sets = {"default": "", "off": "scst.shared_ngram_weight=1", "on": "scst.shared_ngram_weight=0.3"}
+    runs = {name: scst_config(demo, tmp_path / name, step1, *filter(None, [one])) for name, one in sets.items()}
+    for config in runs.values():
+        train(config)
+    assert history(runs["off"]) == history(runs["default"])
+    assert_equal(saved_weights(runs["off"]), saved_weights(runs["default"]))
+    assert history(runs["on"], "reward/cider-d")[0] != history(runs["off"], "reward/cider-d")[0]
+
+
+def test_it_needs_images_in_several_styles_and_the_reward(demo, step1, tmp_path):
+    document = scst_document(demo, tmp_path, step1)
+    rows = json.loads((demo / "nano_train.json").read_text())
+    file = tmp_path / "one_style.json"
+    file.write_text(json.dumps([row for row in rows if row["personality"] == "Factual"]))
+    document["data"]["train"] = str(file)
+    with pytest.raises(ValueError, match="in several styles, and split train has none such: set it to 1"):
+        train(parse_config(document, sets=["scst.shared_ngram_weight=0.5"]))
+    with pytest.raises(
+        ValueError, match=r"scst.shared_ngram_weight = 0.5 is of the reward cider-d, which scst.rewards"
+    ):
+        parse_config(document, sets=["scst.shared_ngram_weight=0.5", 'scst.rewards={"style": 1}'])
+    with pytest.raises(ValueError, match=r"scst.shared_ngram_weight = 1.5"):
+        parse_config(document, sets=["scst.shared_ngram_weight=1.5"])

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 import finetune
 from config import parse_config
@@ -31,14 +32,44 @@ def test_entropies_of_the_dictionaries_are_logged_and_drawn(tmp_path: Path, caps
     assert found[0]["dictionary/boxes"] == pytest.approx(math.log(7), abs=1e-3)
     assert sorted(found[10]) == ["dictionary/boxes", "dictionary/words"]
     assert finetune.main(["--conf", conf, "eval"]) == 0
+    evaluated = json.loads((tmp_path / "run" / "metrics.json").read_text())["dictionaries"]
+    assert {name: list(layers) for name, layers in evaluated.items()} == {"words": ["layer 1"], "boxes": ["layer 1"]}
+    rows = json.loads((tmp_path / "run" / "predictions.json").read_text())
+    for name, entries in (("words", 6), ("boxes", 7)):
+        found = evaluated[name]["layer 1"]
+        assert 0 < found["nats"] <= round(math.log(entries), 4)
+        assert found["share"] == pytest.approx(found["nats"] / math.log(entries), abs=2e-4)
+        each = [row["dictionaries"][name]["layer 1"]["nats"] for row in rows]
+        assert found["nats"] == pytest.approx(sum(each) / len(each), abs=1e-4)
     assert finetune.main(["report", str(tmp_path / "run"), "--bootstrap", "10"]) == 0
     page = Path(capsys.readouterr().out.splitlines()[-1]).read_text()
     assert "Entropy of the attention over the dictionary of words, nats: run from 1.79 to" in page
+    words = evaluated["words"]["layer 1"]
+    assert f"(evaluated, layer 1: {words['nats']:.2f}, {100 * words['share']:.0f}% of the most)" in page
 
 
 def test_a_model_without_dictionaries_logs_none(tmp_path: Path) -> None:
     assert finetune.main(["--conf", str(nano(tmp_path, train={"max_steps": 1})), "train"]) == 0
     assert entropies(tmp_path) == [{}]
+    assert finetune.main(["--conf", str(tmp_path / "conf.json"), "eval"]) == 0
+    assert "dictionaries" not in json.loads((tmp_path / "run" / "metrics.json").read_text())
+
+
+def test_keys_that_are_all_alike_are_looked_at_alike(tmp_path: Path) -> None:
+    conf = str(nano(tmp_path, model=CATT, train={"max_steps": 1}))
+    assert finetune.main(["--conf", conf, "train"]) == 0
+    weights = next((tmp_path / "run" / "checkpoints").glob("last/*.safetensors"))
+    kept = load_file(weights)
+    for name, tensor in kept.items():
+        if name.endswith((".ML", ".MV")):
+            tensor.fill_(0.5)
+    save_file(kept, weights, metadata={"format": "pt"})
+    assert finetune.main(["--conf", conf, "eval", "--checkpoint", str(weights.parent)]) == 0
+    evaluated = json.loads((tmp_path / "run" / "metrics.json").read_text())["dictionaries"]
+    assert evaluated == {
+        name: {"layer 1": {"nats": round(math.log(entries), 4), "share": 1.0}}
+        for name, entries in (("words", 6), ("boxes", 7))
+    }
 
 
 def test_pre_training_with_one_coin_an_example_starts_a_fine_tuning(tmp_path: Path) -> None:
