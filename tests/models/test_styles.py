@@ -50,6 +50,16 @@ def test_tokens_do_not_depend_on_the_order_of_a_file(style_map, tmp_path):
     assert restored.fingerprint == style_map.fingerprint
 
 
+def test_a_style_more_gets_the_first_code_that_nothing_has(style_map):
+    grown = style_map.with_style(" Calm ")
+    assert grown.tokens == {**style_map.tokens, "Calm": "<code_5>"}
+    assert grown.unknown == style_map.unknown
+    assert StyleMap({"A": "<code_0>", "B": "<code_7>"}, "<code_8>").with_style("C").tokens["C"] == "<code_1>"
+    for name, message in (("SWEET ", "'Sweet' already"), ("", "no name"), ("a\nb", "no name")):
+        with pytest.raises(ValueError, match=message):
+            style_map.with_style(name)
+
+
 def test_fingerprint_changes_with_names_and_tokens(style_map):
     others = [
         StyleMap.from_styles([*STYLES, "Calm"]),

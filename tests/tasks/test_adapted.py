@@ -13,6 +13,7 @@ from models.ofa.checkpoints import load_model
 from models.ofa.mixed_adapters import PLAIN, open_adapters
 from models.ofa.saving import save_directory, write_model
 from tasks.captioning.adapted import AdapterCaptioner, AdapterRequest
+from tasks.captioning.adding_style import add_style
 from tasks.captioning.captioner import Captioner
 from tests.models.nano import nano_captioner, nano_model, nano_preprocessor, noisy_picture
 from tests.nano_run import SEARCH
@@ -86,6 +87,15 @@ def test_a_mixed_batch_equals_each_adapter_alone(folders, tmp_path):
     assert mixed.caption(asked, batch_size=50, **longer) == [
         alone[one.adapter].caption([one.image], [one.style], **longer)[0][one.style] for one in asked
     ]
+
+
+def test_a_style_is_added_to_an_adapter_with_its_model(folders, tmp_path):
+    picture = noisy_picture(tmp_path / "a.png", 1)
+    (tmp_path / "a.jsonl").write_text('{"image": "a.png", "caption": "a red cat"}')
+    add_style("New", str(folders["moods"]), str(tmp_path / "a.jsonl"), str(tmp_path / "out"), steps=1, device="cpu")
+    one, other = (Captioner.from_directory(folder, device="cpu") for folder in (folders["moods"], tmp_path / "out"))
+    assert other.styles == (*one.styles, "New")
+    assert other.caption([picture], one.styles) == one.caption([picture])
 
 
 def test_logits_of_a_mixed_batch_are_those_of_merged_weights(folders):

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from finetune import main
+from models.ofa import OFAConfig
 from models.ofa.checkpoints import load_model
 from models.ofa.layers import OutputProjection
 from models.ofa.saving import save_directory
@@ -206,3 +207,16 @@ def test_bad_requests(root, pirate, tmp_path):
     save(tmp_path / "words", nano_preprocessor(tokenize_style=False), codes=4)
     with pytest.raises(ValueError, match="tokenize_style"):
         add_style("Pirate", str(tmp_path / "words"), shown, out, **QUICK)
+
+
+def test_a_vocabulary_with_tokens_after_its_codes_does_not_grow():
+    tokenizer = OFATokenizer.train(CAPTIONS, vocab_size=300, num_codes=4)
+    merges = [tuple(pair) for pair in json.loads(tokenizer._tokenizer.to_str())["model"]["merges"]]
+    vocab = tokenizer._tokenizer.get_vocab(with_added_tokens=False)
+    with pytest.raises(ValueError, match="all 4 codes of the vocabulary are taken"):
+        OFATokenizer(vocab, merges, num_codes=4, num_bins=2).with_codes(5)
+
+
+def test_tokens_that_are_not_there_cannot_be_silent():
+    with pytest.raises(ValueError, match="silent_tokens has 9"):
+        OFAConfig(vocab_size=9, silent_tokens=[9])

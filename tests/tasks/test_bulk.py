@@ -61,7 +61,8 @@ class Quick:
     styles = ("Sweet",)
 
     def __init__(self, captioner: Captioner) -> None:
-        self.preprocessor, self.canonical, self.passes = captioner.preprocessor, captioner.canonical, 0
+        self.canonical, self.check, self.transform = captioner.canonical, captioner.check, captioner.transform
+        self.passes = 0
 
     def caption_pictures(self, asked: list) -> list:
         self.passes += 1
