@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor
+
+from models.ofa.configuration import OFAConfig
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,19 @@ class Constraints:
     pad: int
     eos: int
     leading: tuple[tuple[int, ...], ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        config: OFAConfig,
+        min_len: int,
+        max_len_b: int,
+        no_repeat_ngram_size: int,
+        leading: Sequence[Sequence[int]] = (),
+    ) -> Self:
+        """Those of a model of `config`."""
+        words = tuple(tuple(word) for word in leading)
+        return cls(min_len, max_len_b, no_repeat_ngram_size, config.pad_token_id, config.eos_token_id, words)
 
     def apply(self, scores: Tensor, tokens: Tensor) -> Tensor:
         """Set the scores [N, V] of tokens that may not come after `tokens` [N, t], bos first, to -inf; in place."""

@@ -111,14 +111,7 @@ def search_encoded(
 ) -> list[list[Hypothesis]]:
     """`beam_search` of prompts that are already encoded."""
     config = model.config
-    limits = Constraints(
-        min_len,
-        max_len_b,
-        no_repeat_ngram_size,
-        config.pad_token_id,
-        config.eos_token_id,
-        tuple(tuple(word) for word in leading),
-    )
+    limits = Constraints.of(config, min_len, max_len_b, no_repeat_ngram_size, leading)
     count = min(beam_size, config.vocab_size - 1)
     prompts = encoded.last_hidden_state.shape[0]
     source = model.decoder.prepare(encoded, max_len_b + 1)
@@ -238,7 +231,7 @@ def sample_encoded(
     `greedy_first`: the first sample of each prompt is not drawn but greedy, decoded in the same pass as the others.
     """
     config = model.config
-    limits = Constraints(min_len, max_len_b, no_repeat_ngram_size, config.pad_token_id, config.eos_token_id)
+    limits = Constraints.of(config, min_len, max_len_b, no_repeat_ngram_size)
     prompts, device = encoded.last_hidden_state.shape[0], encoded.last_hidden_state.device
     rows = prompts * num_samples
     source = model.decoder.prepare(encoded, max_len_b + 1)

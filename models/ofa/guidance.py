@@ -92,14 +92,7 @@ def search_guided(
     if not 0 <= plausible <= 1:
         raise ValueError(f"guidance needs plausible from 0 to 1, not {plausible}")
     config = model.config
-    limits = Constraints(
-        min_len,
-        max_len_b,
-        no_repeat_ngram_size,
-        config.pad_token_id,
-        config.eos_token_id,
-        tuple(tuple(word) for word in leading),
-    )
+    limits = Constraints.of(config, min_len, max_len_b, no_repeat_ngram_size, leading)
     count = min(beam_size, config.vocab_size - 1)
     prompts = encoded.last_hidden_state.shape[0]
     conditions = [encoded, *(other for contrast in contrasts for other in contrast.others)]
