@@ -259,10 +259,10 @@ def open_systems(
         place = best if best.is_dir() else folder
         if name in systems:
             raise ValueError(f"{given}: another model is called {name!r} already: rename one of the folders")
-        if (place / SETTINGS_FILE).is_file() and not adapters:
-            systems[name] = Answers(name, place, device=device, most=most)
-        elif adapters:
+        if adapters:
             systems[name] = AdaptedCaptions(name, place, adapters, device=device, most=most)
+        elif (place / SETTINGS_FILE).is_file():
+            systems[name] = Answers(name, place, device=device, most=most)
         elif (place / STYLE_MAP_FILE).is_file():
             run = place.resolve().parents[1]
             judged_by = [place, *([run] if RunFolder(run).checkpoints == place.resolve().parent else [])]

@@ -1,7 +1,7 @@
 """Several adapters (`train.lora`) over one model: requests of one batch, each answered by the adapter that it names."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -134,13 +134,11 @@ class AdapterCaptioner:
     @property
     def transform(self) -> ImageTransform:
         """How pictures are prepared, where it is the same for all. ValueError where it is not."""
-        sizes = {name: (one.settings["patch_image_size"], one.settings["max_image_size"]) for name, one in self._read()}
+        read = self.preprocessors
+        sizes = {name: (one.settings["patch_image_size"], one.settings["max_image_size"]) for name, one in read.items()}
         if len(set(sizes.values())) > 1:
             raise ValueError(f"the adapters read pictures of different sizes ({sizes}): use those of one size")
-        return next(one for _, one in self._read()).builder.transform
-
-    def _read(self) -> Iterable[tuple[str, "OfaStylishImageCaptioningPreprocessor"]]:
-        return self.preprocessors.items()
+        return next(iter(read.values())).builder.transform
 
     def _adapters(self) -> str:
         return ", ".join(name for name in self.preprocessors if name != PLAIN)

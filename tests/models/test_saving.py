@@ -104,7 +104,12 @@ def test_a_vocabulary_larger_than_the_model_is_refused(tmp_path, preprocessor):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"beam_size": 1, "length_penalty": 2.0}, {"min_len": 0, "no_repeat_ngram_size": 0}]
+    "changes",
+    [
+        {"beam_size": 1, "length_penalty": 2.0},
+        {"min_len": 0, "no_repeat_ngram_size": 0},
+        {"no_end_after": ["a", "the"]},
+    ],
 )
 def test_any_search_can_be_saved(tmp_path, model, preprocessor, changes):
     directory = save(tmp_path / "out", model, preprocessor, generation=GENERATION | changes)

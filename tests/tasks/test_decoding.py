@@ -9,6 +9,7 @@ import torch
 from data.samples import Sample
 from models.ofa.guidance import Contrast, search_guided
 from models.ofa.styles import StyleMap
+from tasks.captioning import decoding
 from tasks.captioning.captioner import Captioner
 from tasks.captioning.decoding import MOST_STYLES, Guidance, other_styles
 from tests.models.nano import STYLES, nano_captioner, noisy_picture
@@ -93,3 +94,23 @@ def test_what_cannot_be_guided_is_refused(captioner: Captioner, samples: list[Sa
     with pytest.raises(ValueError, match="needs a model of at least two styles"):
         Guidance(0.3).check(StyleMap.from_styles(["Factual"]))
     Guidance(0.0, 0.3).check(StyleMap.from_styles(["Factual"]))
+
+
+@pytest.mark.parametrize("guidance", [0.0, 0.5])
+def test_words_that_end_no_caption_reach_the_search_as_they_stand_in_captions(
+    captioner: Captioner, samples: list[Sample], guidance: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "search_guided" if guidance else "search_encoded"
+    search, seen = getattr(decoding, name), []
+
+    def watched(*given: Any, **settings: Any) -> Any:
+        seen.append(settings["leading"])
+        return search(*given, **settings)
+
+    monkeypatch.setattr(decoding, name, watched)
+    captioner.write(samples, **PLAIN, style_guidance=guidance, no_end_after=["a", "the"])
+    encode = captioner.preprocessor.tokenizer.encode_text
+    assert seen
+    for leading in seen:
+        for word, tokens in zip(["a", "the"], leading, strict=True):
+            assert encode(f"what {word}") == encode("what") + list(tokens)
