@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from data.names import canonical_style, identifier
 from data.reading import load_json, read_text
@@ -183,6 +183,18 @@ TABLES: dict[str, Callable[[Path, str, Table], Iterator[Row]]] = {"table": table
 _STYLELESS = ("coco", "karpathy")
 _SENTIMENTS = ("Negative", "Positive")
 _FORMS: dict[type, str] = {str: "a string", int: "an integer", list: "a list"}
+
+
+def form_of(content: Any) -> Literal["personality", "coco", "karpathy"] | None:
+    """The one of `FORMATS` that a file's JSON has, as far as its outermost keys and its first record tell; else None."""
+    if isinstance(content, list):
+        first = content[0] if content and isinstance(content[0], dict) else {}
+        return "personality" if {"image_hash", "comment"} <= first.keys() else None
+    if not isinstance(content, dict):
+        return None
+    if isinstance(content.get("annotations"), list):
+        return "coco"
+    return "karpathy" if isinstance(content.get("images"), list) else None
 
 
 def _placed(row: Row, folder: str) -> Row:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from data.names import canonical_style, identifier
-from data.readers import FORMATS, Source
+from data.readers import FORMATS, Source, form_of
 from data.reading import parse_json, read_text
 from data.samples import Row, Split
 
@@ -69,14 +69,13 @@ def _line(line: str, number: int, path: str) -> Any:
 
 
 def _rows(content: Any, source: Source) -> Iterable[Row]:
-    if isinstance(content, list):
-        first = content[0] if content and isinstance(content[0], dict) else {}
-        own = "image_hash" in first and "comment" in first
-        return FORMATS["personality"](content, source) if own else _plain(content, source)
-    if isinstance(content, dict) and isinstance(content.get("annotations"), list):
+    form = form_of(content)
+    if form == "coco":
         return _plain(content["annotations"], source, "annotations, ", _files(content.get("images"), source))
-    if isinstance(content, dict) and isinstance(content.get("images"), list):
-        return FORMATS["karpathy"](content, source)
+    if form is not None:
+        return FORMATS[form](content, source)
+    if isinstance(content, list):
+        return _plain(content, source)
     if isinstance(content, dict):
         return _by_image(content, source)
     raise ValueError(f"{source.file} holds {json.dumps(content)[:60]}: give {_FORMS}")

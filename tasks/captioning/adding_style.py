@@ -9,7 +9,7 @@ from typing import Any
 
 from data.files import replacing_folder
 from data.names import fold
-from data.readers import read_split
+from data.readers import form_of, read_split
 from data.reading import load_json
 from data.samples import Sample
 from data.tables import READERS, read_records, table_files
@@ -109,7 +109,7 @@ def read_examples(path: str, images: str | None, name: str, unpack_to: Path) -> 
         ValueError: what cannot be read, no caption, several styles none of which is `name`, pictures that are missing,
             or too many.
     """
-    form, suffix = form_of(Path(path), images)
+    form, suffix = _form(Path(path), images)
     if images is None and form not in ("table", "messages"):
         raise ValueError(f"{path} names pictures without their folder: add --images DIR")
     split = read_split(
@@ -143,7 +143,7 @@ def _of_style(samples: Sequence[Sample], name: str, path: str) -> list[Sample]:
     return own or list(samples)
 
 
-def form_of(path: Path, images: str | None) -> tuple[str, str]:
+def _form(path: Path, images: str | None) -> tuple[str, str]:
     """The name that `data.readers` has for the form of a file, and the suffix of its images. ValueError for no file."""
     if not path.exists():
         raise ValueError(f"{path} does not exist: name a file of captioned pictures")
@@ -152,11 +152,11 @@ def form_of(path: Path, images: str | None) -> tuple[str, str]:
             content = load_json(path)
         except (OSError, ValueError) as error:
             raise ValueError(f"{path}: broken JSON ({error}): repair it") from error
-        first = content[0] if isinstance(content, list) and content else None
+        form = form_of(content)
+        if form == "personality":
+            return form, _suffix(Path(images or "."), str(content[0]["image_hash"]))
         if isinstance(content, dict):
-            return ("coco" if "annotations" in content else "karpathy"), ""
-        if isinstance(first, dict) and {"image_hash", "comment"} <= first.keys():
-            return "personality", _suffix(Path(images or "."), str(first["image_hash"]))
+            return form or "karpathy", ""  # whose reader says what is missing
     if path.is_file() and path.suffix.lower() not in READERS:
         raise ValueError(f"{path}: examples are a file that ends in one of {', '.join(READERS)}, or a folder with one")
     first = next((record for _, record in read_records(table_files(path)[0])), {})
