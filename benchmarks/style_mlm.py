@@ -2,7 +2,7 @@
 
     python -m benchmarks.style_mlm [--images 24] [--captions 3] [--encoder-layers 1] [--rounds 9] [--tasks mask_style]
 
-The network and the kept features (7x7) of `conf/flickrstyle_lite0.json`, drawn words, all three forms in one process,
+The network of `conf/flickrstyle_lite0.json` on kept features of 7x7, drawn words, all three forms in one process,
 in turn: the median of `--rounds` updates each after one to warm up. `rows` are those that the encoder reads.
 """
 

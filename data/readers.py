@@ -186,7 +186,7 @@ _FORMS: dict[type, str] = {str: "a string", int: "an integer", list: "a list"}
 
 
 def form_of(content: Any) -> Literal["personality", "coco", "karpathy"] | None:
-    """The one of `FORMATS` that a file's JSON has, as far as its outermost keys and its first record tell; else None."""
+    """The one of `FORMATS` that a file's JSON has, as far as its outermost keys and first record tell; else None."""
     if isinstance(content, list):
         first = content[0] if content and isinstance(content[0], dict) else {}
         return "personality" if {"image_hash", "comment"} <= first.keys() else None
