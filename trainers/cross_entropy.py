@@ -26,20 +26,20 @@ from torch import Tensor
 from models.ofa import OFAModel
 from models.ofa.encoder import OFAEncoderOutput
 from preprocessors.style_tasks import TASKS
+from trainers.logit_sums import logit_sums
 from trainers.objective import Objective, ObjectiveOutput
 
 
 def token_losses(logits: Tensor, target: Tensor, label_smoothing: float) -> tuple[Tensor, Tensor]:
     """Logits [n, V] and targets [n] -> label-smoothed losses [n] and negative log-likelihoods [n], in float32."""
-    logits = logits.float()
-    # log p(v) = logit(v) - logsumexp: neither the log-probabilities nor their sum need a matrix of their own.
-    normaliser = logits.logsumexp(-1)
-    nll = normaliser - logits.gather(1, target[:, None]).squeeze(1)
+    normaliser, own, total = logit_sums(logits, target[:, None])
+    nll = normaliser - own.squeeze(1)
     if label_smoothing == 0:
         return nll, nll
     size = logits.shape[-1]
     spread = label_smoothing / (size - 1)
-    return (1 - label_smoothing - spread) * nll + spread * (size * normaliser - logits.sum(-1)), nll
+    # Σ_v -log p(v) = V · normaliser - Σ_v logit(v)
+    return (1 - label_smoothing - spread) * nll + spread * (size * normaliser - total), nll
 
 
 def kept_count(tokens: int, drop_worst_ratio: float) -> int:

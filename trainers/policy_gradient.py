@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from models.ofa.generation import filter_logits
+from trainers.logit_sums import logit_sums
 
 Baseline = Literal["greedy", "leave_one_out", "group_mean", "batch_mean"]
 Normalisation = Literal["none", "group", "batch"]
@@ -122,8 +123,8 @@ def by_token(values: Tensor, kept: Tensor, tokens: int) -> Tensor:
 
 def token_log_probs(logits: Tensor, tokens: Tensor) -> Tensor:
     """Logits [n, V] and tokens [n] -> log-probabilities [n], in float32."""
-    logits = logits.float()
-    return logits.gather(1, tokens[:, None]).squeeze(1) - logits.logsumexp(-1)
+    normaliser, own, _ = logit_sums(logits, tokens[:, None])
+    return own.squeeze(1) - normaliser
 
 
 def drawn_log_probs(
@@ -146,19 +147,18 @@ def drawn_log_probs(
         likely: places where banned tokens may have most of the probability; None = all.
         temperature, top_k, top_p: as in `models.ofa.generation.filter_logits`.
     """
-    logits = logits.float()
     if top_k == 0 and top_p == 1.0:
-        logits = logits / temperature if temperature != 1.0 else logits
+        normaliser, own, _ = logit_sums(logits, torch.cat([tokens[:, None], banned], dim=1), 1 / temperature)
         # What the banned tokens would have is divided among the others: nothing of the vocabulary's size is copied.
-        lost = (logits.gather(1, banned) - logits.logsumexp(-1, keepdim=True)).exp()
+        lost = (own[:, 1:] - normaliser[:, None]).exp()
         again = (banned[:, :, None] == banned[:, None, :]).tril(-1).any(-1)  # banned twice, lost once
         lost = lost.masked_fill(again, 0.0).sum(1)
-        found = token_log_probs(logits, tokens) - torch.log1p(-lost.clamp(max=_MOSTLY))
+        found = own[:, 0] - normaliser - torch.log1p(-lost.clamp(max=_MOSTLY))
         # Where little is left, the difference would be rounding.
         rows = torch.arange(len(tokens), device=tokens.device) if likely is None else likely
-        return found.index_copy(
-            0, rows, token_log_probs(logits[rows].scatter(1, banned[rows], -torch.inf), tokens[rows])
-        )
+        allowed = (logits[rows].float() / temperature).scatter(1, banned[rows], -torch.inf)
+        return found.index_copy(0, rows, token_log_probs(allowed, tokens[rows]))
+    logits = logits.float()
     allowed = filter_logits(logits.scatter(1, banned, -torch.inf), temperature=temperature, top_k=top_k, top_p=top_p)
     # What was drawn was in the set: rounding, which differs between one token a step and all at once, may not drop it.
     own = (logits / temperature).gather(1, tokens[:, None])
