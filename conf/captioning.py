@@ -286,9 +286,6 @@ class ScstConfig:
     )
     clip_high: float | None = opt(None, "the same above 1; null = clip", above=0)
     mask_truncated: bool = opt(False, "learn nothing from candidates that did not end within max_len_b tokens")
-    encoder_dropout: bool = opt(
-        False, "train.dropout, drop_path and feature_dropout in the encoder, alike for drawing and learning; else none"
-    )
     entropy_weight: float = opt(0.0, "weight of the mean entropy of a token, in nats, which it keeps high", low=0)
     cross_entropy_weight: float = opt(0.0, "weight of step 1's loss on the images' own captions", low=0)
     kl_weight: float = opt(0.0, "weight of the divergence from the model that step 2 starts from", low=0)
@@ -331,8 +328,6 @@ class ScstConfig:
                 "scst.clip_high limits ratios, which are 1 where scst.updates_per_rollout = 1; set the latter to 2 or "
                 "more, or scst.clip_high to null"
             )
-        if self.encoder_dropout and self.updates_per_rollout > 1:
-            yield "scst.encoder_dropout needs scst.updates_per_rollout = 1: a second update would see another encoding"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

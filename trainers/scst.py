@@ -60,8 +60,6 @@ class SelfCritical(Objective):
         updates_per_rollout: steps of the optimizer on the same candidates.
         clip, clip_high: how far the ratio of probabilities is followed below and above 1, where there are several.
         mask_truncated: learn nothing from candidates that did not end.
-        encoder_dropout: the model's dropout in the encoder, against learning the training images by heart. One update
-            a rollout only: another one would see another encoding.
         entropy_weight: of the mean entropy of a token, which is then kept high.
         cross_entropy_weight: of step 1's loss (mean over captions of their mean over tokens) on the batch's captions.
         label_smoothing: of that loss.
@@ -90,7 +88,6 @@ class SelfCritical(Objective):
         clip: float = 0.2,
         clip_high: float | None = None,
         mask_truncated: bool = False,
-        encoder_dropout: bool = False,
         entropy_weight: float = 0.0,
         cross_entropy_weight: float = 0.0,
         label_smoothing: float = 0.0,
@@ -99,7 +96,6 @@ class SelfCritical(Objective):
         soft_references: SoftReferences | None = None,
     ):
         assert kl_weight == 0 or reference is not None
-        assert updates_per_rollout == 1 or not encoder_dropout
         self.calculator = calculator
         self.decode = decode
         sharpness = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
@@ -111,7 +107,6 @@ class SelfCritical(Objective):
         self.counts_prepared = reduction == "batch"
         self.low, self.high = clip, clip if clip_high is None else clip_high
         self.mask_truncated = mask_truncated
-        self.encoder_dropout = encoder_dropout
         self.entropy_weight = entropy_weight
         self.cross_entropy_weight = cross_entropy_weight
         self.label_smoothing = label_smoothing
@@ -127,12 +122,8 @@ class SelfCritical(Objective):
             )
 
     def set_mode(self, model: OFAModel) -> None:
-        """No dropout but the encoder's, if wanted: candidates are drawn and learnt from on one encoding, so that the
-        sampled policy is the trained one. Batch normalisation goes by its running statistics."""
+        """No dropout, and batch normalisation by its running statistics: the sampled policy is the trained one."""
         model.eval()
-        if self.encoder_dropout:
-            model.encoder.train()
-            model.encoder.embed_images.eval()
 
     def count(self, batch: dict, step: int) -> int:
         """Candidates that the loss of a batch is summed over; with the reduction "batch", their tokens."""

@@ -94,7 +94,6 @@ def _self_critical(
         clip=scst.clip,
         clip_high=scst.clip_high,
         mask_truncated=scst.mask_truncated,
-        encoder_dropout=scst.encoder_dropout,
         entropy_weight=scst.entropy_weight,
         cross_entropy_weight=scst.cross_entropy_weight,
         label_smoothing=config.train.label_smoothing,

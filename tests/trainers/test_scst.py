@@ -171,24 +171,6 @@ def test_step_2_has_no_dropout_and_leaves_batch_statistics_alone(model, batch):
     assert torch.equal(model.encoder.embed_images.bn1.running_mean, before)
 
 
-def test_dropout_of_the_encoder_is_the_same_for_drawing_and_learning(model, batch):
-    scst = objective(encoder_dropout=True)
-    before = model.encoder.embed_images.bn1.running_mean.clone()
-    scst.set_mode(model)
-    prepared, other = scst.prepare(model, batch), scst.prepare(model, batch)
-    encoded = prepared["rollout"].encoded
-    assert not torch.equal(encoded.last_hidden_state, other["rollout"].encoded.last_hidden_state)
-    drawn = sample_encoded(model, encoded, num_samples=K, max_len_b=6)
-    logits, kept, target = candidate_logits(model, encoded, drawn.tokens)
-    read = logits.float().log_softmax(-1).gather(1, target[:, None]).squeeze(1)
-    torch.testing.assert_close(read, drawn.log_probs.flatten(0, 1)[kept], rtol=0, atol=2e-5)
-    losses = [scst(model, prepared, 0).loss_sum for _ in range(2)]
-    assert losses[0].item() == losses[1].item()
-    losses[0].backward()
-    assert model.encoder.layers[0].fc1.weight.grad.abs().max() > 0
-    assert torch.equal(model.encoder.embed_images.bn1.running_mean, before)
-
-
 def test_the_greedy_caption_is_scored_and_not_trained(model, batch):
     scst = objective(baseline="greedy")
     scst.set_mode(model)

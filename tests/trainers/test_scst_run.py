@@ -221,9 +221,3 @@ def test_it_needs_images_in_several_styles_and_the_reward(demo, step1, tmp_path)
         parse_config(document, sets=["scst.shared_ngram_weight=0.5", 'scst.rewards={"style": 1}'])
     with pytest.raises(ValueError, match=r"scst.shared_ngram_weight = 1.5"):
         parse_config(document, sets=["scst.shared_ngram_weight=1.5"])
-
-
-def test_dropout_needs_one_update_a_rollout(demo, step1, tmp_path):
-    sets = ["scst.encoder_dropout=true", "scst.updates_per_rollout=2"]
-    with pytest.raises(ValueError, match=r"scst.encoder_dropout needs scst.updates_per_rollout = 1"):
-        parse_config(scst_document(demo, tmp_path, step1), sets=sets)
