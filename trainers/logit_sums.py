@@ -49,15 +49,6 @@ class _LogitSums(torch.autograd.Function):
         return gradient, None, None
 
 
-def entropies(logits: Tensor) -> Tensor:
-    """Entropy in nats [n] of each distribution of logits [n, V], without gradient."""
-    found = logits.new_empty(len(logits), dtype=torch.float32)
-    for rows, part in _groups(logits.detach(), 1.0):
-        normaliser = part.logsumexp(-1)
-        found[rows] = normaliser - (part.softmax(-1) * part).sum(-1)
-    return found
-
-
 def _groups(logits: Tensor, scale: float) -> Iterator[tuple[slice, Tensor]]:
     """Slices of the rows of logits [n, V], and scale·logits there in float32, which the next slice overwrites."""
     count, width = logits.shape

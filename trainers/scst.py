@@ -22,7 +22,6 @@ from models.ofa import OFAModel
 from rewards.base import Candidate
 from rewards.calculator import RewardCalculator, Rewards
 from trainers.cross_entropy import target_index, token_losses
-from trainers.logit_sums import entropies
 from trainers.objective import Objective, ObjectiveOutput
 from trainers.policy_gradient import (
     Baseline,
@@ -194,7 +193,8 @@ class SelfCritical(Objective):
         extra, extra_logs = self._extra_terms(model, batch, rollout, logits, kept)
         loss = loss + extra
         units = self.count(batch, step)
-        entropy = entropies(logits).sum()
+        with torch.no_grad():
+            entropy = token_entropy(logits).sum()
         logs = {
             "loss": (loss.detach(), units),
             "entropy": (entropy, target.shape[0]),

@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import trainers.logit_sums
-from trainers.logit_sums import entropies, logit_sums
-from trainers.policy_gradient import token_entropy
+from trainers.logit_sums import logit_sums
 
 
 def naive_sums(logits: Tensor, picked: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -55,9 +54,3 @@ def test_what_cannot_be_drawn_has_no_gradient():
     (own.squeeze(1) - normaliser).sum().backward()
     p = 1 / (1 + torch.e)
     torch.testing.assert_close(logits.grad, torch.tensor([[-p, 0.0, p]]))
-
-
-def test_entropies_are_those_with_a_gradient():
-    logits = 3 * torch.randn(8, 7)
-    torch.testing.assert_close(entropies(logits), token_entropy(logits))
-    assert not entropies(logits.requires_grad_()).requires_grad
